@@ -1,0 +1,34 @@
+"""Osmose moves knowledge between trained neural networks.
+
+`transfer` teaches a student what a teacher knows; `run` executes a recipe; `study` runs a grid of them; `load_model` and
+`load_data` give networks and data by name. `osmose.targets` and `osmose.losses` are for loops of one's own.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from osmose.api import Result, run, study, transfer
+    from osmose.data import load_data
+    from osmose.errors import UserError
+    from osmose.models import load_model
+
+_HOMES = {
+    "transfer": "osmose.api",
+    "run": "osmose.api",
+    "study": "osmose.api",
+    "Result": "osmose.api",
+    "load_data": "osmose.data",
+    "load_model": "osmose.models",
+    "UserError": "osmose.errors",
+}
+
+__all__ = ["Result", "UserError", "load_data", "load_model", "run", "study", "transfer"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in ("losses", "targets"):
+        return import_module(f"osmose.{name}")
+    raise AttributeError(f"module 'osmose' has no attribute '{name}'")

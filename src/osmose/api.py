@@ -1,0 +1,138 @@
+"""The Python functions behind `osmose.transfer`, `osmose.run` and `osmose.study`."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from osmose import recipe as recipes
+from osmose.data import load_data
+from osmose.engine.files import write_atomically
+from osmose.errors import UserError
+from osmose.evaluate import accuracy, predict
+from osmose.evaluate.transfer import right
+from osmose.execution import Result, execute
+from osmose.models import load_model
+from osmose.pair_check import check_head
+
+__all__ = ["Result", "evaluate", "run", "transfer"]
+
+Model = str | nn.Module
+Numbers = dict[str, Any]
+
+
+def transfer(
+    *,
+    student: Model | None = None,
+    teacher: Model | Sequence[Model] | None = None,
+    data: str | None = None,
+    output: str | Path | None = None,
+    fresh: bool = False,
+    quiet: bool = True,
+    **settings: Any,
+) -> Result:
+    """Teach a student what a teacher knows and the student does not.
+
+    Without arguments it runs the packaged recipe "default". On the embedded data set that recipe is what the arguments change;
+    on other data the defaults are the papers'.
+
+    Args:
+        student: a model's name or a module, which is left as it is: the result holds a trained copy.
+        teacher: the same, or several.
+        data: a data set by name or path.
+        output: the run's folder; by default one under runs/ named after the recipe.
+        fresh: discard what an earlier run left in the folder.
+        quiet: show no progress.
+        settings: any key of a recipe, for example `epochs=10`, `method={"name": "distill", "target": "partition"}`.
+
+    Returns:
+        The student after the transfer, the numbers and the run's folder; of a finished run, without running it again.
+
+    Raises:
+        UserError: naming what is wrong and its cure.
+    """
+    modules: dict[str, nn.Module] = {}
+    changes = dict(settings)
+    if isinstance(student, nn.Module):
+        modules["student"], student = student, _module_name(student)
+    if teacher is not None:
+        several = [teacher] if isinstance(teacher, str | nn.Module) else list(teacher)
+        modules.update({f"teacher{n}": t for n, t in enumerate(several, start=1) if isinstance(t, nn.Module)})
+        names = [t if isinstance(t, str) else _module_name(t) for t in several]
+        changes["teacher"] = names[0] if len(names) == 1 else names
+    changes.update({key: value for key, value in {"student": student, "data": data}.items() if value is not None})
+    recipe = recipes.resolve(recipes.merge(recipes.defaults(changes), changes))
+    place = Path(output) if output else default_folder(recipe)
+    return execute(recipe, place, fresh=fresh, quiet=quiet, modules=modules)
+
+
+def run(
+    recipe: str | Mapping[str, Any], *, output: str | Path | None = None, fresh: bool = False, quiet: bool = True
+) -> Result:
+    """Execute a recipe, stage by stage; finished stages are not run again.
+
+    Args:
+        recipe: a recipe file, the name of a packaged recipe, or plain values.
+        output: the folder; stages run in folders of their names inside it.
+        fresh: discard what an earlier run left there.
+        quiet: show no progress.
+
+    Returns:
+        The last stage's result; with several stages its numbers are {"stages": {name: numbers}}.
+
+    Raises:
+        UserError: naming what is wrong and its cure; every stage is checked before the first one runs.
+    """
+    values = recipes.load(recipe) if isinstance(recipe, str) else dict(recipe)
+    stages = recipes.stages(values)
+    if list(stages) == [""]:
+        resolved = recipes.resolve(stages[""])
+        return execute(resolved, Path(output) if output else default_folder(resolved), fresh=fresh, quiet=quiet)
+    last = recipes.resolve(stages[list(stages)[-1]])
+    place = Path(output) if output else default_folder(last, json.dumps(values, sort_keys=True))
+    steps = {name: recipes.resolve(recipes.with_products(stage, place)) for name, stage in stages.items()}
+    results = {name: execute(step, place / name, fresh=fresh, quiet=quiet) for name, step in steps.items()}
+    numbers = {"stages": {name: result.numbers for name, result in results.items()}}
+    write_atomically(place / "result.json", json.dumps(numbers, indent=2).encode(), b"\n")
+    return Result(results[list(results)[-1]].student, numbers, place)
+
+
+def evaluate(model: Model, *, data: str = "fashion-mnist-mini", part: Literal["test", "heldout", "train"] = "test") -> Numbers:
+    """Accuracy of a model on a part of a data set, in percent.
+
+    Args:
+        model: a model's name or a module.
+        data: a data set by name or path.
+        part: which part.
+
+    Raises:
+        UserError: when the model's classes are not the data's, or the data has no such part.
+    """
+    loaded = load_data(data)
+    split = {"test": loaded.test, "heldout": lambda: loaded.heldout, "train": lambda: loaded.train}[part]()
+    network = load_model(model, classes=None if isinstance(model, nn.Module) else loaded.classes)
+    if split is None or split.labels is None:
+        raise UserError(f"{data} has no labelled part '{part}': use another --part")
+    check_head(network.name, network, loaded)
+    correct = right(predict(network, split), split)
+    return {"model": network.name, "data": data, "part": part, "samples": len(split), "accuracy": accuracy(correct)}
+
+
+def default_folder(recipe: recipes.Recipe, whole: str | None = None) -> Path:
+    """runs/STUDENT-METHOD-HASH: the same recipe always has the same folder.
+
+    Args:
+        recipe: what names the folder; of several stages the last.
+        whole: what is hashed; by default the recipe itself.
+    """
+    digest = hashlib.sha256((whole or json.dumps(recipe.plain(), sort_keys=True)).encode()).hexdigest()[:8]
+    student = re.split(r"[:/$]", recipe.student)[-1]
+    return Path("runs") / f"{student}-{recipe.method['name']}-{digest}"
+
+
+def _module_name(module: nn.Module) -> str:
+    return f"module:{type(module).__name__}"

@@ -1,0 +1,285 @@
+"""The command line: one function a command; results on stdout, all else on stderr."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from osmose.errors import UserError
+
+_SHORT = {
+    "method": "method.name",
+    "data": "data.name",
+    "target": "method.target",
+    "temperature": "method.temperature",
+    "lr": "method.optimiser.lr",
+    "optimiser": "method.optimiser.name",
+}
+"""Flags that are short for a recipe key; any other key is a flag under its own name."""
+
+_RECIPE_HELP = """\
+Any key of the recipe is a flag too: --view.crop shift, --method.kl_weight 0.5, --data.fraction 0.1.
+`osmose show methods`, `osmose show recipes` and `osmose show settings` list them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 2 for a user's mistake, 130 or 143 when interrupted."""
+    parser = _parser()
+    options, extra = parser.parse_known_args(arguments)
+    command: Callable[[argparse.Namespace, dict[str, Any]], int] = options.run
+    try:
+        return command(options, _changes(options, extra))
+    except UserError as error:
+        print(f"osmose: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="osmose", description="Move knowledge between trained neural networks.")
+    parser.add_argument("--version", action="version", version=version("osmose"))
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace, dict[str, Any]], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name, help=text, description=text, epilog=_RECIPE_HELP if name in ("transfer", "run") else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        )  # fmt: skip
+        added.set_defaults(run=run)
+        added.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        return added
+
+    transfer = command("transfer", _transfer, "Teach a student what a teacher knows; without arguments the default recipe.")
+    _model_flags(transfer)
+    _run_flags(transfer)
+    run = command("run", _run, "Execute a recipe, stage by stage.")
+    run.add_argument("recipe", metavar="RECIPE", help="a YAML file or a packaged recipe's name")
+    _model_flags(run)
+    _run_flags(run)
+    evaluate = command("evaluate", _evaluate, "Accuracy of a model on a data set's test part.")
+    evaluate.add_argument("model", metavar="MODEL")
+    evaluate.add_argument("--data", metavar="DATA", default="fashion-mnist-mini")
+    evaluate.add_argument("--part", choices=["test", "heldout", "train"], default="test")
+    study = command("study", _study, "Run a grid of recipes and tabulate it; finished runs are not run again.")
+    study.add_argument("study", metavar="STUDY", help="a YAML file or a packaged study's name")
+    study.add_argument("--output", metavar="DIR", help="the study's folder (default: studies/NAME)")
+    study.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    show = command("show", _show, "List what there is.")
+    show.add_argument("what", choices=["models", "data", "methods", "recipes", "settings"])
+    return parser
+
+
+def _model_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--teacher", nargs="+", metavar="MODEL", help="zoo:NAME, timm:NAME, file:PATH; several for target partition")
+    parser.add_argument("--student", metavar="MODEL", help="the same; fresh:zoo:NAME for new weights, head:... for a new head")
+    parser.add_argument("--data", metavar="DATA", help="a data set, for example parquet:DIR; see `osmose show data`")
+    parser.add_argument("--method", metavar="NAME", help="see `osmose show methods`")
+    parser.add_argument("--target", metavar="NAME", help="who teaches which sample: teacher, partition, ...")
+    parser.add_argument("--temperature", metavar="T", help="of the softened distributions")
+    parser.add_argument("--lr", metavar="RATE", help="learning rate for a batch of 256")
+    parser.add_argument("--optimiser", metavar="NAME", help="sgd, adam or adamw")
+    parser.add_argument("--epochs", metavar="N", help="passes over the training part")
+    parser.add_argument("--batch-size", dest="batch_size", metavar="N", help="samples in an optimiser step")
+    parser.add_argument("--devices", metavar="N", help="processes, each with its device")
+    parser.add_argument("--precision", metavar="P", help="32-true or bf16-mixed")
+    parser.add_argument("--seed", metavar="N", help="seed of the run")
+
+
+def _run_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", metavar="DIR", help="the run's folder (default: runs/..., the same for the same recipe)")
+    parser.add_argument("--fresh", action="store_true", help="discard what an earlier run left in the folder")
+    parser.add_argument("--dry-run", dest="dry_run", action="store_true", help="tell time, disk and memory, and stop")
+    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="FILE", help="Python file to run first")
+
+
+def _changes(options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
+    """The recipe keys given as flags, as nested plain values."""
+    given = {key: getattr(options, key, None) for key in
+             ("teacher", "student", "epochs", "batch_size", "devices", "precision", "seed", *_SHORT)}  # fmt: skip
+    pairs = [(_SHORT.get(key, key), value) for key, value in given.items() if value is not None]
+    if options.run not in (_transfer, _run):
+        pairs = []
+        if extra:
+            raise UserError(f"unknown argument '{extra[0]}': see osmose --help")
+    while extra:
+        flag = extra.pop(0)
+        name, equals, value = flag.partition("=")
+        if not name.startswith("--") or name == "--":
+            raise UserError(f"unknown argument '{flag}': flags begin with --; see osmose transfer --help")
+        if not equals:
+            if not extra or extra[0].startswith("--"):
+                raise UserError(f"{name} needs a value: {name} VALUE")
+            value = extra.pop(0)
+        pairs.append((name[2:].replace("-", "_"), value))
+    changes: dict[str, Any] = {}
+    for key, value in pairs:
+        section = changes
+        *parents, last = key.split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        if isinstance(value, list):
+            section[last] = value[0] if len(value) == 1 else value
+        else:
+            section[last] = _value(value)
+    return changes
+
+
+def _value(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _transfer(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose import recipe as recipes
+
+    return _execute(options, recipes.merge(recipes.defaults(changes), changes))
+
+
+def _run(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose import recipe as recipes
+
+    values = recipes.load(options.recipe)
+    stages = values.get("stages")
+    values = recipes.merge(values, changes)
+    if isinstance(stages, list):
+        values["stages"] = [recipes.merge(stage, changes) if isinstance(stage, dict) else stage for stage in stages]
+    return _execute(options, values)
+
+
+def _execute(options: argparse.Namespace, values: dict[str, Any]) -> int:
+    _import_files(options.imports)
+    from osmose import api
+    from osmose.engine.interrupt import Interrupted
+
+    if options.dry_run:
+        _print(options, api.estimate(values), _show_estimate)
+        return 0
+    try:
+        result = api.run(values, output=options.output, fresh=options.fresh, quiet=False)
+    except Interrupted as stopped:
+        print(f"osmose: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal
+    _print(options, {**result.numbers, "folder": str(result.folder)}, _show_result)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose import api
+
+    _print(options, api.evaluate(options.model, data=options.data, part=options.part), _show_pairs)
+    return 0
+
+
+def _study(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose import api
+
+    _print(options, api.study(options.study, output=options.output, jobs=options.jobs, quiet=False), _show_pairs)
+    return 0
+
+
+def _show(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose import shelf
+
+    rows = getattr(shelf, options.what)()
+    _print(options, {options.what: rows}, lambda _: _show_rows(rows))
+    return 0
+
+
+def _import_files(paths: Sequence[str]) -> None:
+    """Run the user's own Python files, which may register methods, targets and models."""
+    import runpy
+
+    for path in paths:
+        try:
+            runpy.run_path(path)
+        except OSError as error:
+            raise UserError(f"cannot import {path}: {error.strerror}; give a Python file") from None
+
+
+def _print(options: argparse.Namespace, values: dict[str, Any], show: Callable[[dict[str, Any]], None]) -> None:
+    if options.json:
+        print(json.dumps(values))
+    else:
+        show(values)
+
+
+def _show_result(numbers: dict[str, Any]) -> None:
+    for name, stage in numbers.get("stages", {"": numbers}).items():
+        if name:
+            print(f"stage {name}")
+        _show_transfer(stage)
+    print(f"folder {numbers['folder']}")
+
+
+def _show_transfer(numbers: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if "accuracy_after" not in numbers:
+        _show_pairs({key: numbers[key] for key in ("student", "mse_before", "mse_after")})
+        return
+    teacher = numbers["teacher"] or "labels"
+    table = Table(title=f"{numbers['student']} taught by {teacher} ({numbers['method']}, {numbers['samples']} test samples)")
+    for column in ("", "before", "after", "chosen on held-out"):
+        table.add_column(column, justify="left" if not column else "right")
+    chosen = numbers.get("chosen") or {}
+
+    def row(text: str, before: str | None, after: str, form: str = "{:.2f} %") -> None:
+        cells = [numbers.get(before) if before else None, numbers.get(after), chosen.get(after)]
+        table.add_row(text, *("" if cell is None else form.format(cell) for cell in cells))
+
+    row("test accuracy", "accuracy_before", "accuracy_after")
+    row("transfer delta", None, "transfer_delta", "{:+.2f} points")
+    row("newly right (gain)", None, "knowledge_gain")
+    row("newly wrong (loss)", None, "knowledge_loss")
+    row("McNemar p", None, "mcnemar_p", "{:.2g}")
+    if "positive_flips_after" in numbers:
+        row("teacher right, student wrong", "positive_flips_before", "positive_flips_after")
+        row("student right, teacher wrong", "negative_flips_before", "negative_flips_after")
+    console = Console(highlight=False)
+    console.print(table)
+    accuracies = numbers.get("teacher_accuracy")
+    if accuracies is not None:
+        several = accuracies if isinstance(accuracies, list) else [accuracies]
+        console.print("teacher accuracy " + ", ".join(f"{value:.2f} %" for value in several))
+    if numbers["share"]:
+        console.print("share of samples taught by " + ", ".join(f"{who} {v:.1%}" for who, v in numbers["share"].items()))
+    console.print(f"trained in {numbers['seconds']} s")
+
+
+def _show_estimate(numbers: dict[str, Any]) -> None:
+    for name, stage in numbers["stages"].items():
+        text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in stage.items())
+        print(f"{name}: {text}" if name else text)
+
+
+def _show_pairs(values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        print(f"{key.replace('_', ' ')}: {round(value, 4) if isinstance(value, float) else value}")
+
+
+def _show_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    columns = list(dict.fromkeys(key for row in rows for key in row if not isinstance(row[key], list | dict)))
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row.get(key) is None else str(row[key]) for key in columns))
+    Console(highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""The embedded data set: a part of Fashion-MNIST's training images and all its test images."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from osmose.data.images import Decoding, MemoryImages
+from osmose.data.sources.fashion_mnist import CLASSES
+from osmose.data.sources.source import Parts, Source
+from osmose.data.split import Split
+
+
+def open_mini(folder: Path | None, decoding: Decoding) -> Parts:
+    """12,000 images to train on, 6,000 held out (numbered after them), and 10,000 to test on."""
+    train = _read("train")
+    return Parts(train, CLASSES, heldout=_read("heldout", start=len(train)), test=lambda: _read("test"))
+
+
+def _read(part: str, start: int = 0) -> Split:
+    with files("osmose.data").joinpath("fashion_mnist_mini", f"{part}.npz").open("rb") as file:
+        arrays = np.load(file, allow_pickle=False)
+        images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
+    return Split(MemoryImages(images[:, None]), labels.long(), start + torch.arange(len(labels)))
+
+
+SOURCE = Source(
+    name="fashion-mnist-mini",
+    folder="none",
+    description="12,000 training, 6,000 held-out and all 10,000 test images of Fashion-MNIST, 28x28 grey; embedded",
+    licence="MIT (Zalando SE)",
+    available=lambda: True,
+    open=open_mini,
+)

@@ -1,0 +1,139 @@
+"""Numbered views: what is done to a sample's image before a network sees it."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from osmose.data import pixels as px
+from osmose.data.counter_hash import below, chance, counter_hash
+from osmose.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """How a sample's numbered view is made; the defaults are those of the transfer in arXiv 2310.17653.
+
+    Each parameter is an integer hash of (seed, sample, view number): a sample looks the same in any batch, worker,
+    process and device count. Colour distortion and grayscale leave images of one channel as they are.
+
+    Args:
+        crop: "none" keeps the whole image; "shift" pads with zeros and crops at a random place; "resized" crops a
+            random box and resizes it (bilinear) to the image's size.
+        pad: pixels added on each side by "shift".
+        scale: smallest and largest share of the area that "resized" crops; the aspect ratio is in 3/4 to 4/3, and a
+            box longer than the image is cut.
+        flip: probability of a horizontal flip.
+        colour: probability of colour distortion: brightness, contrast, saturation, hue, in this order.
+        colour_strength: s in the factors' range 1 - 0.8 s (not below 0) to 1 + 0.8 s and the hue's turn of up to 0.2 s.
+        grayscale: probability of grayscale.
+        seed: seed of the views, apart from the run's seed.
+        count: an epoch cycles through so many views; None: a new view every epoch.
+    """
+
+    crop: Literal["none", "shift", "resized"] = "none"
+    pad: int = 4
+    scale: tuple[float, float] = (0.25, 1.0)
+    flip: float = 0.5
+    colour: float = 0.8
+    colour_strength: float = 1.0
+    grayscale: float = 0.2
+    seed: int = 0
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        for key, valid, rule in (
+            ("crop", self.crop in ("none", "shift", "resized"), "none, shift or resized"),
+            ("pad", self.pad >= 0, "at least 0"),
+            ("scale", 0 < self.scale[0] <= self.scale[1] <= 1, "two shares, 0 < smallest <= largest <= 1"),
+            ("flip", 0 <= self.flip <= 1, "a probability"),
+            ("colour", 0 <= self.colour <= 1, "a probability"),
+            ("colour_strength", 0 <= self.colour_strength <= 2.5, "between 0 and 2.5"),
+            ("grayscale", 0 <= self.grayscale <= 1, "a probability"),
+            ("count", self.count is None or self.count > 0, "at least 1, or null"),
+        ):
+            if not valid:
+                raise UserError(f"view.{key} = {getattr(self, key)!r} is out of range: set it to {rule}")
+
+    def number(self, epoch: int) -> int:
+        """The view that `epoch` shows."""
+        return epoch if self.count is None else epoch % self.count
+
+    def without_effect(self, channels: int) -> tuple[str, ...]:
+        """The settings that are on but leave images of so many channels as they are."""
+        return tuple(key for key in ("colour", "grayscale") if channels != 3 and getattr(self, key) > 0)
+
+    @staticmethod
+    def plain(images: Tensor) -> Tensor:
+        """uint8 images as float32 in [0, 1] and nothing else, for evaluation."""
+        return images.float().div_(255)
+
+    def __call__(self, images: Tensor, index: Tensor, view: int) -> Tensor:
+        """View number `view` of some samples.
+
+        Args:
+            images: uint8 [B, C, H, W].
+            index: int64 [B] sample numbers.
+            view: number of the view.
+
+        Returns:
+            float32 [B, C, H, W] in [0, 1] on the device of `images`; a row depends on its own image and number alone.
+        """
+        index = index.to(images.device)
+        numbers = torch.arange(11, device=index.device)[:, None]
+        draws = counter_hash(self.seed, index, view, numbers)
+        flip, top, left, area, aspect, colour, bright, contrast, saturation, hue, gray = draws
+        if self.crop == "shift":
+            places = 2 * self.pad + 1
+            images = px.shift(images, self.pad, below(top, places), below(left, places))
+        elif self.crop == "resized":
+            height, width = self._box(area, aspect, *images.shape[2:])
+            corner = below(top, images.shape[2] - height + 1), below(left, images.shape[3] - width + 1)
+            images = px.resize_box(images, *corner, height, width)
+        images = torch.where(_each(chance(flip, self.flip)), images.flip(-1), images)
+
+        x = self.plain(images)
+        if x.shape[1] != 3:
+            return x
+        if self.colour:
+            distorted = px.brightness(x, self._factor(bright))
+            distorted = px.contrast(distorted, self._factor(contrast))
+            distorted = px.saturation(distorted, self._factor(saturation))
+            reach = 0.2 * self.colour_strength
+            distorted = px.hue(distorted, _each(_between(hue, -reach, reach)))
+            x = torch.where(_each(chance(colour, self.colour)), distorted, x)
+        if self.grayscale:
+            x = torch.where(_each(chance(gray, self.grayscale)), px.luma(x), x)
+        return x
+
+    def _factor(self, draw: Tensor) -> Tensor:
+        """Factors [B, 1, 1, 1] of brightness, contrast or saturation."""
+        reach = 0.8 * self.colour_strength
+        return _each(_between(draw, max(0.0, 1 - reach), 1 + reach))
+
+    def _box(self, area: Tensor, aspect: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Sides of the boxes that "resized" crops, int64 [B] each; float64 square roots round the same everywhere."""
+        least, most = (int(share * 65536) for share in self.scale)
+        pixels = (least + below(area, most - least + 1)) * (height * width)
+        ratio = _aspects(aspect.device)[below(aspect, 257)]
+        wide = ((pixels * ratio).double().sqrt() / 65536 + 0.5).long()
+        high = ((pixels.double() / ratio).sqrt() + 0.5).long()
+        return high.clamp(1, height), wide.clamp(1, width)
+
+
+@cache
+def _aspects(device: torch.device) -> Tensor:
+    """257 aspect ratios from 3/4 to 4/3, each the same factor above the one before, in 1/65536."""
+    return torch.tensor([round(65536 * (3 / 4) ** (1 - i / 128)) for i in range(257)], device=device)
+
+
+def _between(draw: Tensor, least: float, most: float) -> Tensor:
+    """float32 values at 65,537 even steps from `least` to `most`."""
+    return least + below(draw, 65537).float() * ((most - least) / 65536)
+
+
+def _each(parameter: Tensor) -> Tensor:
+    """A parameter of each image, shaped to broadcast over its pixels."""
+    return parameter[:, None, None, None]

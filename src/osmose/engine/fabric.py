@@ -1,0 +1,45 @@
+"""Devices, processes and precision, from Lightning Fabric."""
+
+import os
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.strategies import DDPStrategy
+
+from osmose.engine.settings import Training
+
+
+class _Autocast(MixedPrecision):
+    """Mixed precision that leaves inputs and outputs alone: frozen networks and signals stay float32."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+    def convert_output(self, data: Any) -> Any:
+        return data
+
+
+def make_fabric(settings: Training) -> Fabric:
+    """Fabric for these settings, with its processes launched (under torchrun they are already there)."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    accelerator = settings.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    processes = int(os.environ.get("WORLD_SIZE", settings.devices))
+    mixed = settings.precision == "bf16-mixed"
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices)),
+        num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
+        strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if processes > 1 else "auto",
+        precision=None if mixed else settings.precision,
+        plugins=[_Autocast("bf16-mixed", "cpu" if accelerator == "cpu" else accelerator)] if mixed else [],
+    )
+    fabric.launch()
+    return fabric

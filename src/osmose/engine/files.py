@@ -1,0 +1,30 @@
+"""Files that are either whole or absent."""
+
+import os
+from pathlib import Path
+
+from osmose.errors import UserError
+
+
+def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
+    """Write the parts, one after another, so that `path` holds either all of them or what it held before.
+
+    Raises:
+        UserError: when the file cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            for data in parts:
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """The error for a file or folder that cannot be written, with the reason the system gives."""
+    return UserError(f"cannot write {path}: {error.strerror}; free or change the place with --output")

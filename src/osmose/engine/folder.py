@@ -1,0 +1,129 @@
+"""The folder of one run: its lock, its recipe, its metrics and its result."""
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+from osmose.engine.files import cannot_write, write_atomically
+from osmose.errors import UserError
+
+_OWN = ("recipe.yaml", "metrics.jsonl", "result.json", "checkpoints", "frozen", "*.safetensors")
+
+
+class RunFolder:
+    """Everything one run keeps, in one folder that a single process may use at a time.
+
+    Used as a context manager: it takes the lock on entering and gives it back on leaving.
+
+    Args:
+        path: the folder; made when missing.
+        recipe: the resolved recipe, as plain values.
+        fresh: discard what an earlier run left in the folder.
+        owner: whether this process writes; of several processes in one run only the first does.
+
+    Raises:
+        UserError: on entering, when the folder cannot be written, is in use by another process, or holds the run of another
+            recipe (the difference is named).
+    """
+
+    def __init__(self, path: Path, recipe: dict[str, Any], *, fresh: bool = False, owner: bool = True) -> None:
+        self.path = path
+        self.recipe = recipe
+        self.fresh = fresh
+        self.owner = owner
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.jsonl"
+
+    def __enter__(self) -> "RunFolder":
+        if self.owner:
+            self._take()
+        return self
+
+    def _take(self) -> None:
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / "lock").open("a")
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise UserError(f"{self.path} is in use by another process: wait for it, or give another --output") from None
+        if self.fresh:
+            self._clear()
+        saved = self.path / "recipe.yaml"
+        if saved.exists():
+            self._compare(yaml.safe_load(saved.read_text()))
+
+    def begin(self) -> None:
+        """Write recipe.yaml: from now on the folder belongs to this recipe."""
+        write_atomically(self.path / "recipe.yaml", yaml.safe_dump(self.recipe, sort_keys=False).encode())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.owner:
+            self._lock.close()
+
+    def result(self) -> dict[str, Any] | None:
+        """The finished run's numbers, or None while it is not finished."""
+        path = self.path / "result.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write result.json: from now on the run is finished."""
+        write_atomically(self.path / "result.json", json.dumps(result, indent=2).encode(), b"\n")
+
+    def rewind(self, size: int) -> None:
+        """Cut metrics.jsonl back to the `size` bytes it had at a checkpoint."""
+        if self.owner and self.metrics.exists():
+            os.truncate(self.metrics, size)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        if not self.owner:
+            return
+        try:
+            with self.metrics.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise cannot_write(self.metrics, error) from error
+
+    def size(self) -> int:
+        """Bytes in metrics.jsonl."""
+        return self.metrics.stat().st_size if self.metrics.exists() else 0
+
+    def _clear(self) -> None:
+        for path in (found for pattern in _OWN for found in self.path.glob(pattern)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        self.checkpoints.mkdir()
+
+    def _compare(self, saved: dict[str, Any]) -> None:
+        differences = [
+            f"{key}: {old!r} there, {new!r} now"
+            for key, (old, new) in _differences(saved, self.recipe).items()
+        ]
+        if differences:
+            raise UserError(
+                f"{self.path} holds a run of another recipe ({'; '.join(differences)}): "
+                "give another --output, or --fresh to discard it"
+            )
+
+
+def _differences(old: Any, new: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = {}
+        for name in [*old, *(name for name in new if name not in old)]:
+            found.update(_differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name)))
+        return found
+    return {} if old == new else {key: (old, new)}

@@ -1,0 +1,241 @@
+"""The one training loop: accumulate, one backward pass, a step of every moving player, evaluation, checkpoints."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+
+from osmose.data.batch import Batch
+from osmose.engine import checkpoint
+from osmose.engine.chosen import Chosen
+from osmose.engine.clock import Clock
+from osmose.engine.folder import RunFolder
+from osmose.engine.interrupt import Interrupted, interruptions
+from osmose.engine.meter import Meter
+from osmose.engine.method import Method
+from osmose.engine.optimiser import Player, at
+from osmose.engine.progress import Progress
+from osmose.engine.settings import Training
+from osmose.errors import UserError
+
+
+class Feed(Protocol):
+    """Where the loop's micro-batches come from."""
+
+    def __len__(self) -> int:
+        """Optimiser steps in an epoch."""
+
+    def epoch(self, epoch: int, first_step: int, mine: list[int]) -> Iterator[Batch]:
+        """The micro-batches `mine` of every global batch of an epoch from `first_step` on, on the device."""
+
+
+class Engine:
+    """Trains a method's players on a feed, and can be killed anywhere and started again.
+
+    Args:
+        fabric: devices, processes and precision.
+        method: what is trained.
+        feed: the micro-batches.
+        settings: how long and how.
+        folder: where checkpoints and metrics are kept.
+        evaluate: called after each epoch; returns the numbers to log, of which the first is the score to choose by (higher
+            is better). None: nothing is chosen.
+        frozen: weight digests of the frozen networks, by name; a resumed run must have the same.
+        progress: what people see.
+
+    Raises:
+        UserError: when a resumed run's frozen networks are not the ones it started with.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        method: Method,
+        feed: Feed,
+        settings: Training,
+        folder: RunFolder,
+        *,
+        evaluate: Callable[[], dict[str, float]] | None = None,
+        frozen: Mapping[str, str] | None = None,
+        progress: Progress,
+    ) -> None:
+        self.fabric, self.method, self.feed = fabric, method, feed
+        self.settings, self.folder, self.evaluate, self.progress = settings, folder, evaluate, progress
+        self.frozen = dict(frozen or {})
+        self.players: dict[str, Player] = method.players()
+        self.parameters = {
+            name: [p for group in player.groups for p in group.parameters] for name, player in self.players.items()
+        }
+        for parameter in (p for parameters in self.parameters.values() for p in parameters):
+            parameter.requires_grad_(True)
+        self.module = fabric.setup_module(method)
+        self.module.train()
+        self.optimisers: dict[str, Any] = {}
+        for name, player in self.players.items():
+            groups: list[dict[str, object]] = [{"params": group.parameters, "lr": 0.0} for group in player.groups]
+            self.optimisers[name] = fabric.setup_optimizers(player.optimiser(groups))
+        self.step = 0
+        self.seconds = 0.0
+        self.meter = Meter()
+        self.chosen = Chosen()
+        self.moving: frozenset[str] = frozenset(self.players)
+
+    def clock(self, shard: int = 0) -> Clock:
+        """The clock of the next optimiser step."""
+        return Clock(
+            step=self.step,
+            steps_per_epoch=len(self.feed),
+            epochs=self.settings.epochs,
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            shard=shard,
+        )
+
+    def fit(self) -> Chosen:
+        """Train to the end, from the newest checkpoint if there is one.
+
+        Raises:
+            Interrupted: on SIGTERM or SIGINT, after a checkpoint was written.
+            UserError: when the loss is no longer finite; the checkpoints from before are kept.
+        """
+        self._restore()
+        self._started = time.monotonic() - self.seconds
+        with interruptions() as stop, self.progress.running(self.clock()):
+            while self.step < self.clock().total and not self._plateau_ended():
+                self._epoch(stop)
+        self.seconds = time.monotonic() - self._started
+        return self.chosen
+
+    def train_step(self, shards: Iterator[Batch]) -> None:
+        """One optimiser step on the next `accumulate` micro-batches of `shards`."""
+        fabric, accumulate = self.fabric, self.settings.accumulate
+        self._set_moving(self.method.moving(self.clock()))
+        for position in range(accumulate):
+            clock = self.clock(position * fabric.world_size + fabric.global_rank)
+            with fabric.no_backward_sync(self.module, enabled=position < accumulate - 1):
+                with clock.stream("forward"):
+                    step = self.module(next(shards), clock)
+                fabric.backward(step.loss / accumulate)
+            self.meter.add(step)
+        clock = self.clock()
+        for name in self.moving:
+            player, optimiser = self.players[name], self.optimisers[name]
+            for group, settings in zip(optimiser.param_groups, player.groups, strict=True):
+                group["lr"] = at(settings.lr, clock) * self._reduction(player)
+                group["weight_decay"] = at(settings.weight_decay, clock)
+            if player.clip is not None:
+                fabric.clip_gradients(self.module, optimiser, max_norm=player.clip, error_if_nonfinite=False)
+            optimiser.step()
+            optimiser.zero_grad()
+        self._average_buffers()
+        self.method.after_step(clock)
+        self.step += 1
+
+    def _epoch(self, stop: Callable[[], int]) -> None:
+        clock, settings = self.clock(), self.settings
+        first = self.step - clock.epoch * len(self.feed)
+        mine = [m * self.fabric.world_size + self.fabric.global_rank for m in range(settings.accumulate)]
+        shards = self.feed.epoch(clock.epoch, first, mine)
+        for done in range(first + 1, len(self.feed) + 1):
+            self.train_step(shards)
+            self.progress.advance(self.step)
+            ends = done == len(self.feed)
+            if ends or self.step % settings.log_every == 0:
+                self._log(clock)
+            if ends:
+                self._end_epoch(clock.epoch + 1)
+            stopping = self._agreed(stop)
+            if ends or stopping or (settings.checkpoint_every and self.step % settings.checkpoint_every == 0):
+                self._save()
+            if stopping:
+                raise Interrupted(self.step, stopping)
+
+    def _agreed(self, stop: Callable[[], int]) -> int:
+        """The signal to stop for here, or 0; several processes ask each other, where they log, so that none is left waiting."""
+        if self.fabric.world_size == 1:
+            return stop()
+        if self.step % self.settings.log_every and self.step % len(self.feed):
+            return 0
+        return int(self.fabric.all_reduce(torch.tensor(stop(), device=self.fabric.device), reduce_op="max"))
+
+    def _log(self, clock: Clock) -> None:
+        means = self.meter.read(self.fabric)
+        if not all(map(math.isfinite, means.values())):
+            raise UserError(
+                f"the loss is no longer finite (between steps {self.step - self.settings.log_every} and {self.step}): "
+                "lower method.optimiser.lr or set method.optimiser.clip; the last checkpoint is from before"
+            )
+        self._write({"step": self.step, "epoch": clock.epoch + 1, **means})
+
+    def _end_epoch(self, epoch: int) -> None:
+        if self.evaluate is None:
+            return
+        numbers = self.evaluate()
+        self._write({"step": self.step, "epoch": epoch, **numbers})
+        self.chosen.update(next(iter(numbers.values())), epoch, self.method.products())
+        if any(player.plateau and self.chosen.waited >= player.plateau.patience for player in self.players.values()):
+            self.chosen.reduce(self.method.products())
+
+    def _plateau_ended(self) -> bool:
+        limits = [player.plateau.reductions for player in self.players.values() if player.plateau]
+        return bool(limits) and self.chosen.reductions >= max(limits)
+
+    def _reduction(self, player: Player) -> float:
+        return player.plateau.factor**self.chosen.reductions if player.plateau else 1.0
+
+    def _set_moving(self, names: Any) -> None:
+        moving = frozenset(self.players) if names is None else frozenset(names)
+        if moving != self.moving:
+            for name in self.players:
+                for parameter in self.parameters[name]:
+                    parameter.requires_grad_(name in moving)
+            self.moving = moving
+
+    def _average_buffers(self) -> None:
+        if self.fabric.world_size == 1:
+            return
+        for buffer in self.method.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(self.fabric.all_reduce(buffer, reduce_op="mean"))
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self.folder.write(line)
+        self.progress.show(line)
+
+    def _save(self) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            "step": self.step,
+            "method": self.method.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "meter": self.meter.state(),
+            "chosen": vars(self.chosen),
+            "frozen": self.frozen,
+            "metrics": self.folder.size(),
+            "seconds": time.monotonic() - self._started,
+        }
+        checkpoint.save(self.folder.checkpoints, self.step, state)
+
+    def _restore(self) -> None:
+        state = checkpoint.newest(self.folder.checkpoints, self.progress.message)
+        if state is None:
+            self.folder.rewind(0)
+            return
+        for name, digest in state["frozen"].items():
+            if self.frozen.get(name) != digest:
+                raise UserError(
+                    f"the weights of '{name}' are not the ones this run started with: "
+                    "bring them back, or start anew with --fresh"
+                )
+        self.method.load_state_dict(state["method"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.meter.restore(state["meter"], self.fabric.device)
+        self.chosen = Chosen(**state["chosen"])
+        self.folder.rewind(state["metrics"])
+        self.progress.message(f"resumed at step {self.step} of {self.clock().total}")

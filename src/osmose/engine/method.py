@@ -1,0 +1,62 @@
+"""The contract between the engine and a way to transfer knowledge."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from osmose.data.batch import Batch
+from osmose.engine.clock import Clock
+from osmose.engine.optimiser import Player
+from osmose.models.network import Network
+
+
+@dataclass
+class Step:
+    """What one forward pass of a method gives to the engine.
+
+    Attributes:
+        loss: the scalar that is differentiated.
+        parts: detached scalars that are logged, by name.
+    """
+
+    loss: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Method(nn.Module, ABC):
+    """One published way to transfer. It owns every network that trains; frozen ones stay outside its submodules.
+
+    A subclass's constructor takes the networks by position, from the engine, and its settings by keyword: the keyword-only
+    arguments are the recipe's section `method`, and their documentation is its help text.
+    """
+
+    summary: ClassVar[str]
+    """One line for `osmose show methods`."""
+    source: ClassVar[str]
+    """The paper the method comes from."""
+
+    def needs(self) -> frozenset[str]:
+        """What the pair check asks of networks and data before the first step: of "teacher", "same classes", "labels"."""
+        return frozenset()
+
+    @abstractmethod
+    def players(self) -> dict[str, Player]:
+        """Every set of parameters that trains, by name; asked once, at the start."""
+
+    def moving(self, clock: Clock) -> Collection[str] | None:
+        """The names of the players that train at `clock`, equal on every process; None for all."""
+        return None
+
+    @abstractmethod
+    def forward(self, batch: Batch, clock: Clock) -> Step:
+        """The loss of one micro-batch."""
+
+    def after_step(self, clock: Clock) -> None:
+        """Called after each optimiser step with the clock at which the step was taken."""
+
+    @abstractmethod
+    def products(self) -> dict[str, Network]:
+        """The networks that the run hands back: evaluated, saved, exported."""

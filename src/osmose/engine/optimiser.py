@@ -1,0 +1,118 @@
+"""A player's optimiser and the schedules of its learning rate, as functions of the clock."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from osmose.engine.clock import Clock
+
+Scheduled = float | Callable[[Clock], float]
+"""A number, or a pure function of the clock that gives it."""
+
+
+@dataclass
+class Group:
+    """Parameters that share a learning rate and a weight decay.
+
+    Attributes:
+        parameters: what is trained.
+        lr: learning rate of an optimiser step (already scaled to the batch size).
+        weight_decay: the optimiser's weight decay.
+    """
+
+    parameters: list[nn.Parameter]
+    lr: Scheduled
+    weight_decay: Scheduled = 0.0
+
+
+@dataclass
+class Player:
+    """A set of trainable parameters with an optimiser of its own.
+
+    Attributes:
+        groups: the parameters, each group with its own schedules.
+        optimiser: builds the optimiser from torch's list of parameter groups.
+        clip: largest norm of the player's whole gradient; None leaves gradients as they are.
+        plateau: reaction to a held-out metric that no longer improves; None for none.
+    """
+
+    groups: list[Group]
+    optimiser: Callable[[list[dict[str, object]]], torch.optim.Optimizer]
+    clip: float | None = None
+    plateau: "Plateau | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plateau:
+    """Settings of the schedule "plateau": lower the rate and restore the best weights when the held-out metric stands still.
+
+    Args:
+        patience: epochs without gain before a reduction.
+        factor: what the learning rate is multiplied with at a reduction.
+        reductions: the run ends at this many reductions.
+    """
+
+    patience: int = 20
+    factor: float = 0.8
+    reductions: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """Settings of one player's optimiser; the learning rate follows the rule lr x global batch / 256 (arXiv 2310.17653).
+
+    Args:
+        name: which optimiser.
+        lr: learning rate for a global batch of 256 samples.
+        momentum: SGD's momentum, without Nesterov's correction; the other optimisers do not use it.
+        weight_decay: weight decay (L2 for sgd and adam, decoupled for adamw).
+        clip: largest norm of the gradient; none leaves it as it is.
+        schedule: how the rate goes on after the warm-up: constant, cosine to `final`, or plateau.
+        warmup_epochs: epochs over which the rate rises linearly from zero.
+        final: share of `lr` at the end of a cosine.
+        plateau: settings of the schedule plateau.
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = 1e-4
+    momentum: float = 0.9
+    weight_decay: float = 1e-3
+    clip: float | None = None
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    warmup_epochs: float = 0.0
+    final: float = 0.0
+    plateau: Plateau = Plateau()
+
+    def rate(self, clock: Clock) -> float:
+        """The learning rate of the optimiser step that starts at `clock` (without a plateau's reductions)."""
+        peak = self.lr * clock.batch_size / 256
+        warmup = round(self.warmup_epochs * clock.steps_per_epoch)
+        if clock.step < warmup:
+            return peak * (clock.step + 1) / warmup
+        if self.schedule != "cosine":
+            return peak
+        progress = (clock.step - warmup) / max(1, clock.total - warmup)
+        return peak * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def player(self, parameters: Iterable[nn.Parameter]) -> Player:
+        """A player that trains `parameters` with these settings."""
+        kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+            "sgd": lambda groups: torch.optim.SGD(groups, momentum=self.momentum),
+            "adam": torch.optim.Adam,
+            "adamw": torch.optim.AdamW,
+        }
+        return Player(
+            groups=[Group(list(parameters), self.rate, self.weight_decay)],
+            optimiser=kinds[self.name],
+            clip=self.clip,
+            plateau=self.plateau if self.schedule == "plateau" else None,
+        )
+
+
+def at(value: Scheduled, clock: Clock) -> float:
+    """The value of a schedule at `clock`."""
+    return value(clock) if callable(value) else value

@@ -1,0 +1,37 @@
+"""The settings of a training run that every method shares."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How long, on what and how reproducibly to train.
+
+    Args:
+        epochs: passes over the training part.
+        batch_size: samples in one optimiser step, over all devices and accumulated micro-batches.
+        accumulate: micro-batches in one optimiser step on each device.
+        devices: processes, each with a device of its own; under torchrun the number it started.
+        accelerator: cpu, cuda, mps, or auto for the best there is.
+        precision: arithmetic of the networks that train; frozen networks always run in float32.
+        workers: loader processes; 0 reads in the training process.
+        threads: CPU threads of a process; none leaves torch's choice.
+        deterministic: on a GPU, only algorithms that give the same bits each time.
+        seed: seed of every random stream but the views', which have their own.
+        log_every: optimiser steps between two lines of metrics.jsonl.
+        checkpoint_every: optimiser steps between two checkpoints; none for one after each epoch.
+    """
+
+    epochs: int = 20
+    batch_size: int = 256
+    accumulate: int = 1
+    devices: int = 1
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    workers: int = 0
+    threads: int | None = None
+    deterministic: bool = False
+    seed: int = 0
+    log_every: int = 50
+    checkpoint_every: int | None = None

@@ -1,0 +1,25 @@
+"""Errors that a user can act on, and the nearest name to a mistyped one."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: one line that names the thing, the reason and the cure.
+
+    The command line prints the line and exits with code 2; nothing on disk has been touched when it is raised.
+    """
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is not registered, with the nearest known one.
+
+    Args:
+        kind: what the name stands for, for example "method".
+        name: what the user wrote.
+        known: every name that would have been accepted.
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    cure = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names) or 'none'}"
+    return UserError(f"unknown {kind} '{name}': {cure}")

@@ -1,0 +1,8 @@
+"""Measures, one a file."""
+
+from osmose.evaluate.accuracy import accuracy
+from osmose.evaluate.flips import negative_flips, positive_flips
+from osmose.evaluate.mcnemar import mcnemar
+from osmose.evaluate.predict import predict
+
+__all__ = ["accuracy", "mcnemar", "negative_flips", "positive_flips", "predict"]

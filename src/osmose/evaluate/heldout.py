@@ -1,0 +1,46 @@
+"""The score of each epoch, on the held-out part."""
+
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from osmose.data.split import Split
+from osmose.evaluate.accuracy import accuracy
+from osmose.evaluate.flips import negative_flips, positive_flips
+from osmose.evaluate.predict import predict
+from osmose.evaluate.transfer import right
+from osmose.models.network import Network
+
+
+class HeldOut:
+    """Accuracy of a student on held-out samples, and what it gained and lost since the start; or its mean squared error.
+
+    Args:
+        initial: the student before the run.
+        student: the student.
+        split: the held-out samples with labels.
+        fabric: processes share the work.
+    """
+
+    def __init__(self, initial: Network, student: Network, split: Split, fabric: Fabric) -> None:
+        self.initial, self.student, self.split, self.fabric = initial, student, split, fabric
+        self.before: Tensor | None = None
+
+    def __call__(self) -> dict[str, float]:
+        """The numbers; the first is the score to choose by, higher is better."""
+        assert self.split.labels is not None
+        if self.split.labels.is_floating_point():
+            error = (self._predict(self.student).squeeze(-1) - self.split.labels).square().mean().item()
+            return {"heldout_score": -error, "heldout_mse": error}
+        if self.before is None:
+            self.before = right(self._predict(self.initial), self.split)
+        now = right(self._predict(self.student), self.split)
+        return {
+            "heldout_accuracy": accuracy(now),
+            "heldout_gain": positive_flips(self.before, now),
+            "heldout_loss": negative_flips(self.before, now),
+        }
+
+    def _predict(self, network: Network) -> Tensor:
+        fabric = self.fabric
+        part = predict(network, self.split, device=fabric.device, shard=fabric.global_rank, shards=fabric.world_size)
+        return part if fabric.world_size == 1 else fabric.all_reduce(part.to(fabric.device), reduce_op="sum").cpu()

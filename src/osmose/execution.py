@@ -1,0 +1,248 @@
+"""From a recipe to a finished run folder."""
+
+import copy
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning_fabric
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from osmose.data.dataset import Dataset, Split, load_data
+from osmose.data.feed import ViewFeed
+from osmose.data.loader import Loader
+from osmose.engine.chosen import Chosen
+from osmose.engine.fabric import make_fabric
+from osmose.engine.folder import RunFolder
+from osmose.engine.loop import Engine
+from osmose.engine.progress import Progress
+from osmose.evaluate import predict
+from osmose.evaluate.heldout import HeldOut
+from osmose.evaluate.transfer import right, transfer_numbers
+from osmose.models import load_model
+from osmose.models.network import Network
+from osmose.pair_check import check_pair
+from osmose.recipe import Recipe
+from osmose.signals import Frozen
+
+Modules = Mapping[str, nn.Module]
+"""Networks given as modules, by role: "student", "teacher1", "teacher2", ..."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run hands back.
+
+    Attributes:
+        student: the student after the transfer, on the CPU, in evaluation mode.
+        numbers: the content of result.json.
+        folder: the run's folder.
+    """
+
+    student: Network
+    numbers: dict[str, Any]
+    folder: Path
+
+
+@dataclass
+class Cast:
+    """Everything that takes part in a run.
+
+    Attributes:
+        data: the data.
+        student: the network that trains.
+        initial: its copy from before the run.
+        teachers: the teachers, by role.
+    """
+
+    data: Dataset
+    student: Network
+    initial: Network
+    teachers: dict[str, Network]
+
+
+def execute(
+    recipe: Recipe, output: Path, *, fresh: bool = False, quiet: bool = False, modules: Modules | None = None
+) -> Result:
+    """Run a recipe in the folder `output`: begin, go on after an interruption, or hand back the finished result.
+
+    Args:
+        recipe: what to run.
+        output: the run's folder.
+        fresh: discard what is in the folder.
+        quiet: show no progress.
+        modules: networks that take the place of the recipe's names.
+
+    Raises:
+        UserError: for everything that a user can mend; before any long work starts, where it can be known.
+        Interrupted: on SIGTERM or SIGINT, after a checkpoint was written.
+    """
+    fabric = make_fabric(recipe)
+    progress = Progress(quiet=quiet or not fabric.is_global_zero)
+    with RunFolder(output, recipe.plain(), fresh=fresh, owner=fabric.is_global_zero) as folder:
+        fabric.barrier()
+        finished = folder.result()
+        if finished is not None:
+            return Result(_product(output, recipe, modules or {}), finished, output)
+        cast = gather(recipe, modules or {})
+        engine = prepare(recipe, cast, folder, fabric, progress)
+        if fabric.is_global_zero:
+            folder.begin()
+            _keep_unnamed(cast, output, modules or {})
+        chosen = engine.fit()
+        if fabric.is_global_zero:
+            cast.student.save(output / "student.safetensors", epoch=recipe.epochs)
+            numbers = final_numbers(recipe, cast, chosen, fabric.device, _shares(folder.metrics))
+            folder.finish({**numbers, "seconds": round(engine.seconds, 1), "environment": environment(fabric)})
+        fabric.barrier()
+        return Result(cast.student.cpu().eval(), folder.result() or {}, output)
+
+
+def gather(recipe: Recipe, modules: Modules) -> Cast:
+    """Load a recipe's data and networks."""
+    data = load_data(**vars(recipe.data))
+    wanted: dict[str, Any] = {
+        "classes": data.classes,
+        "num_classes": data.num_classes or 1,
+        "channels": data.channels,
+        "image_size": data.image_size,
+        "seed": recipe.seed,
+    }
+
+    def load(role: str, name: str) -> Network:
+        if role in modules:
+            return copy.deepcopy(load_model(modules[role]))
+        return load_model(name, stream=f"{role}/init", **wanted)
+
+    student = load("student", recipe.student)
+    teachers = {role: load(role, name) for role, name in recipe.roles.items()}
+    return Cast(data, student, copy.deepcopy(student), teachers)
+
+
+def prepare(recipe: Recipe, cast: Cast, folder: RunFolder, fabric: lightning_fabric.Fabric, progress: Progress) -> Engine:
+    """The engine that trains a recipe's method, after the pair check."""
+    _restore_unnamed(cast, folder.path)
+    cls, arguments = recipe.method_arguments()
+    frozen = {role: Frozen(network, fabric.device) for role, network in {**cast.teachers, "initial": cast.initial}.items()}
+    method = cls(cast.student, frozen, **arguments)
+    names = {name: cast.teachers[role] for role, name in recipe.roles.items()}
+    for note in check_pair(cast.student, names, cast.data, method):
+        progress.message(f"note: {note}")
+    shards = recipe.accumulate * fabric.world_size
+    loader = Loader(
+        cast.data.train, batch_size=recipe.batch_size, seed=recipe.seed, shards=shards, workers=recipe.workers
+    )
+    engine = Engine(
+        fabric,
+        method,
+        ViewFeed(loader, recipe.view, fabric.device),
+        recipe,
+        folder,
+        frozen={role: network.network.digest() for role, network in frozen.items()},
+        progress=progress,
+    )
+    if cast.data.heldout is not None:
+        engine.evaluate = HeldOut(cast.initial, cast.student, cast.data.heldout, fabric)
+    return engine
+
+
+def final_numbers(recipe: Recipe, cast: Cast, chosen: Chosen, device: torch.device, shares: dict[str, float]) -> dict[str, Any]:
+    """Everything result.json says of a finished run but its time; only here is the test part read.
+
+    "chosen" holds the numbers of the epoch with the best held-out score, the top level those of the last epoch.
+    """
+    student = cast.student
+    networks = {"before": cast.initial, **cast.teachers, "after": student}
+    if chosen.weights:
+        best = copy.deepcopy(student)
+        best.load_state_dict(chosen.weights["student"])
+        networks["chosen"] = best
+    parts = {"test": cast.data.test(), **({"heldout": cast.data.heldout} if cast.data.heldout else {})}
+    measured: dict[str, dict[str, Any]] = {}
+    for part, split in parts.items():
+        logits = {role: predict(network.to(device), split, device=device) for role, network in networks.items()}
+        measured[part] = _measure(logits, split, list(cast.teachers))
+    test = measured.pop("test")
+    heldout = measured.get("heldout", {})
+    return {
+        "student": recipe.student,
+        "teacher": recipe.teacher,
+        "data": recipe.data.name,
+        "method": recipe.method["name"],
+        "seed": recipe.seed,
+        "unit": "percent of samples" if cast.data.task == "classification" else "mean squared error",
+        **test["after"],
+        "share": shares,
+        "heldout": heldout.get("after"),
+        "chosen": {"epoch": chosen.epoch, **test["chosen"], "heldout": heldout["chosen"]} if chosen.weights else None,
+    }
+
+
+def _measure(logits: dict[str, Tensor], split: Split, teachers: list[str]) -> dict[str, dict[str, Any]]:
+    """The transfer's numbers on one part for the last and the chosen student."""
+    assert split.labels is not None
+    students = [role for role in ("after", "chosen") if role in logits]
+    if split.labels.is_floating_point():
+        error = {role: (values.squeeze(-1) - split.labels).square().mean().item() for role, values in logits.items()}
+        return {role: {"mse_before": error["before"], "mse_after": error[role]} for role in students}
+    correct = {role: right(values, split) for role, values in logits.items()}
+    return {role: transfer_numbers(correct["before"], correct[role], [correct[t] for t in teachers]) for role in students}
+
+
+def _shares(metrics: Path) -> dict[str, float]:
+    """Share of the training samples given to each target over the whole run, from the logged means."""
+    totals: dict[str, float] = {}
+    last = 0
+    for line in map(json.loads, metrics.read_text().splitlines()):
+        for name in (key for key in line if key.startswith("share/")):
+            totals[name] = totals.get(name, 0.0) + line[name] * (line["step"] - last)
+        last = line["step"]
+    return {name.removeprefix("share/"): total / last for name, total in totals.items()}
+
+
+def environment(fabric: lightning_fabric.Fabric) -> dict[str, Any]:
+    """What a run ran on."""
+    device = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else platform.processor() or "cpu"
+    return {
+        "osmose": version("osmose"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": device,
+        "processes": fabric.world_size,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }
+
+
+def _product(output: Path, recipe: Recipe, modules: Modules) -> Network:
+    """The student of a finished run."""
+    path = output / "student.safetensors"
+    if "student" not in modules:
+        return load_model(f"file:{path}")
+    student = copy.deepcopy(load_model(modules["student"]))
+    student.load_state_dict(load_file(path))
+    return student
+
+
+def _keep_unnamed(cast: Cast, output: Path, modules: Modules) -> None:
+    """Keep what cannot be loaded by name again: the initial student, and teachers given as modules."""
+    kept = output / "frozen"
+    kept.mkdir(exist_ok=True)
+    for role, network in {"initial": cast.initial, **{r: n for r, n in cast.teachers.items() if r in modules}}.items():
+        if not (kept / f"{role}.safetensors").exists():
+            network.save(kept / f"{role}.safetensors")
+
+
+def _restore_unnamed(cast: Cast, output: Path) -> None:
+    for path in (output / "frozen").glob("*.safetensors"):
+        weights = load_file(path)
+        for network in [cast.student, cast.initial] if path.stem == "initial" else [cast.teachers[path.stem]]:
+            network.load_state_dict(weights)

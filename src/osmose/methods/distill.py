@@ -1,0 +1,114 @@
+"""Knowledge distillation by logits between two trained models (arXiv 2310.17653; Hinton et al. 2015)."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from osmose.data.batch import Batch
+from osmose.engine.clock import Clock
+from osmose.engine.method import Method, Step
+from osmose.engine.optimiser import Optimiser, Player
+from osmose.errors import UserError
+from osmose.losses import (
+    cross_entropy,
+    cross_entropy_of_probabilities,
+    kl_divergence,
+    soft_cross_entropy,
+    top_k_logits,
+)
+from osmose.models.network import Network
+from osmose.signals import Frozen
+from osmose.targets import FlipRule, find_target
+
+
+class Distill(Method):
+    """L = kl_weight * L_KL + (1 - kl_weight) * L_XE, where L_KL compares the student with each sample's target (eqs 1, 2, 5).
+
+    KL-Dist is the default; XE-KL sets `kl_weight` below 1; KL+DP is target "partition", its label-free form
+    "partition-unsupervised".
+
+    Args:
+        student: the network that trains.
+        frozen: "teacher" or "teacher/1", "teacher/2", ...; and "initial", the initial student.
+        target: who teaches which sample: a name (see `osmose show methods`), or who teaches positive, negative and neutral flips.
+        temperature: T of the softened distributions.
+        kl_weight: lambda, the weight of the distillation loss; the rest goes to cross-entropy with the labels.
+        loss: KL divergence, or cross-entropy with the soft target (the same gradient; other reported values).
+        top_k: compare only the target's k most probable classes; none compares all.
+        smoothing: label smoothing of the cross-entropy.
+        cross_entropy_on: logits, or probabilities as in the paper's public code, which takes the softmax twice.
+        head_warmup_epochs: epochs at the start in which only the student's head trains.
+        optimiser: the student's optimiser.
+    """
+
+    summary = "soft targets by logits: KL, XE-KL, KL with data partitioning, top-k, label smoothing"
+    source = "arXiv 2310.17653"
+
+    def __init__(
+        self,
+        student: Network,
+        frozen: Mapping[str, Frozen],
+        *,
+        target: str | FlipRule = "teacher",
+        temperature: float = 1.0,
+        kl_weight: float = 1.0,
+        loss: Literal["kl", "soft-cross-entropy"] = "kl",
+        top_k: int | None = None,
+        smoothing: float = 0.0,
+        cross_entropy_on: Literal["logits", "probabilities"] = "logits",
+        head_warmup_epochs: int = 0,
+        optimiser: Optimiser = Optimiser(),
+    ) -> None:
+        super().__init__()
+        if not 0 <= kl_weight <= 1:
+            raise UserError(f"method.kl_weight is {kl_weight}: give a share between 0 and 1")
+        if temperature <= 0:
+            raise UserError(f"method.temperature is {temperature}: give a number above 0")
+        self.student = student
+        self.target = find_target(target)
+        self.teachers = [network for name, network in frozen.items() if name.startswith("teacher")]
+        self.initial = frozen.get("initial")
+        self.temperature, self.kl_weight, self.top_k, self.smoothing = temperature, kl_weight, top_k, smoothing
+        self.divergence = kl_divergence if loss == "kl" else soft_cross_entropy
+        self.cross_entropy = cross_entropy if cross_entropy_on == "logits" else cross_entropy_of_probabilities
+        self.head_warmup_epochs = head_warmup_epochs
+        self.optimiser = optimiser
+        if len(self.teachers) > 1 and not self.target.several:
+            raise UserError(f"target '{target}' takes one teacher, {len(self.teachers)} given: use target 'partition'")
+
+    def needs(self) -> frozenset[str]:
+        needs = {"labels"} if self.target.labels or self.kl_weight < 1 else set()
+        return frozenset(needs | {"teacher", "same classes"} if self.target.teacher else needs)
+
+    def players(self) -> dict[str, Player]:
+        if not self.head_warmup_epochs:
+            return {"student": self.optimiser.player(self.student.parameters())}
+        head = list(self.student.head.parameters())
+        heads = set(head)
+        body = [parameter for parameter in self.student.parameters() if parameter not in heads]
+        return {"head": self.optimiser.player(head), "body": self.optimiser.player(body)}
+
+    def moving(self, clock: Clock) -> tuple[str, ...] | None:
+        return ("head",) if clock.epoch < self.head_warmup_epochs else None
+
+    def forward(self, batch: Batch, clock: Clock) -> Step:
+        student = self.student(batch.x).logits
+        initial = self.initial.signal(batch).logits if self.initial and self.target.initial else None
+        teachers = [teacher.signal(batch).logits for teacher in self.teachers]
+        choice = self.target.choose(student, initial, teachers, batch.y)
+        ours, theirs = student, choice.logits
+        if self.top_k:
+            ours, theirs = top_k_logits(ours, theirs, self.top_k)
+        kl = self.divergence(ours, theirs, temperature=self.temperature, keep=choice.source >= 0)
+        parts = {"kl": kl.detach(), "share/initial": (choice.source == 0).float().mean()}
+        for number in range(1, len(teachers) + 1):
+            parts[f"share/teacher{number}"] = (choice.source == number).float().mean()
+        loss = kl
+        if self.kl_weight < 1:
+            assert batch.y is not None
+            xe = self.cross_entropy(student, batch.y, smoothing=self.smoothing)
+            parts["cross_entropy"] = xe.detach()
+            loss = self.kl_weight * kl + (1 - self.kl_weight) * xe
+        return Step(loss, parts)
+
+    def products(self) -> dict[str, Network]:
+        return {"student": self.student}

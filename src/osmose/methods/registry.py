@@ -1,0 +1,19 @@
+"""Methods by name."""
+
+from osmose.engine.method import Method
+from osmose.errors import unknown
+from osmose.methods.distill import Distill
+from osmose.methods.supervised import Supervised
+
+METHODS: dict[str, type[Method]] = {"supervised": Supervised, "distill": Distill}
+
+
+def find_method(name: str) -> type[Method]:
+    """The method of that name.
+
+    Raises:
+        UserError: when there is none.
+    """
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]

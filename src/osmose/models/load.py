@@ -1,0 +1,116 @@
+"""Models by name: `SOURCE:KEY`, `fresh:SOURCE:KEY` with new weights, `head:SOURCE:KEY` with a new head only."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from osmose.errors import UserError, unknown
+from osmose.models.network import Network
+from osmose.models.sources import SOURCES, Request, module, source, zoo
+from osmose.models.zoo import ZOO
+from osmose.random import stream as random_stream
+
+
+def load_model(
+    name: str | nn.Module,
+    *,
+    classes: tuple[str, ...] | None = None,
+    num_classes: int | None = None,
+    channels: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    seed: int = 0,
+    stream: str = "student/init",
+    **module_kwargs: Any,
+) -> Network:
+    """Give a network by name, or wrap a module.
+
+    Names are `zoo:NAME` (packaged weights), `timm:NAME` (weights from the hub), `file:PATH` (a file of `Network.save`
+    or a run's folder), `fresh:zoo:NAME` and `fresh:timm:NAME` (the architecture with new weights for the data described
+    here), and `head:` before a trained name (its weights with a new head for the data's classes). New weights are drawn
+    from the named random stream; torch's global generators are left as they were.
+
+    Args:
+        name: a name as above, a `Network` (returned as it is) or a module that maps images to logits.
+        classes: the data's class names, for new weights and heads; for a module its own.
+        num_classes: their number, where the names are not known.
+        channels: channels of the data's images.
+        image_size: height and width of the data's images.
+        seed: seed of the random stream.
+        stream: name of the random stream.
+        module_kwargs: a module's `mean`, `std` and `size` (default 0, 1 and any); for `fresh:` and `timm:` arguments of
+            the architecture.
+
+    Raises:
+        UserError: when the name is unknown, its weights cannot be had or are not finite, or an argument does not fit.
+    """
+    if isinstance(name, Network):
+        _check_finite(name)
+        return name
+    if classes is not None and num_classes not in (None, len(classes)):
+        raise UserError(f"num_classes is {num_classes} but classes names {len(classes)}: give one of the two")
+    request = Request(
+        name=name if isinstance(name, str) else f"module:{type(name).__name__}",
+        options=module_kwargs,
+        classes=classes,
+        num_classes=num_classes if classes is None else len(classes),
+        channels=channels,
+        image_size=image_size,
+    )
+    with random_stream(seed, stream):
+        network = _by_name(name, request) if isinstance(name, str) else module.wrap(name, request)
+    _check_finite(network)
+    return network
+
+
+def show_models() -> list[dict[str, Any]]:
+    """The zoo, a row a network: name, family, params, bytes, the two accuracies, recipe, source and description.
+
+    `test_accuracy`, `heldout_accuracy` and `recipe` are None and `bytes` 0 where no trained weights are installed.
+    """
+    return zoo.describe()
+
+
+def _by_name(name: str, request: Request) -> Network:
+    way, _, rest = name.partition(":") if name.startswith(("fresh:", "head:")) else ("", "", name)
+    prefix, colon, key = rest.partition(":")
+    if not colon or prefix not in SOURCES:
+        start = f"{way}:" if way else ""
+        others = [f"{start}{prefix}:NAME" for prefix in SOURCES if prefix != "zoo"]
+        raise unknown("model", name, [*(f"{start}zoo:{key}" for key in ZOO), *others])
+    origin = source(prefix)
+    if way == "fresh":
+        if not hasattr(origin, "fresh"):
+            raise UserError(
+                f"'{name}': '{rest}' names weights, not an architecture; use 'fresh:zoo:NAME' or 'head:{rest}'"
+            )
+        network: Network = origin.fresh(key, request)
+    elif way == "head":
+        network = _new_head(origin.trained(key, request), request)
+    else:
+        network = origin.trained(key, request)
+    return network
+
+
+def _new_head(network: Network, request: Request) -> Network:
+    if request.num_classes is None:
+        raise UserError(f"'{request.name}' needs the data's classes for its head: give classes or num_classes")
+    assert network.architecture is not None, "what has a name can be rebuilt"
+    network.body.reset_classifier(request.num_classes)
+    arguments = network.architecture["arguments"] | {"num_classes": request.num_classes}
+    return Network(
+        network.body,
+        name=request.name,
+        architecture=network.architecture | {"arguments": arguments},
+        preprocessing=network.preprocessing,
+        classes=request.classes,
+        num_classes=request.num_classes,
+    )
+
+
+def _check_finite(network: Network) -> None:
+    for name, tensor in network.body.state_dict().items():
+        if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all():
+            raise UserError(
+                f"'{network.name}' holds NaN or infinity in '{name}': its training diverged; give an earlier checkpoint"
+            )

@@ -1,0 +1,223 @@
+"""A network that owns its preprocessing and class names, and shows its features beside its logits."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from osmose.errors import UserError
+
+
+@dataclass
+class Outputs:
+    """What a network says of a batch of B images.
+
+    `logits` are [B, C] (regression: [B, 1]); `features` [B, D] are what the classifier reads; `tokens` are what was
+    there before pooling, a feature map [B, E, H, W] or tokens [B, N, E], or None where the network does not tell.
+    """
+
+    logits: Tensor
+    features: Tensor
+    tokens: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What a network expects of images in [0, 1].
+
+    Args:
+        mean: mean of each channel, subtracted.
+        std: deviation of each channel, divided by.
+        channels: number of channels.
+        size: the only height and width the network takes; None: any.
+        crop_ratio: side of the central crop over the side of the resized image (timm's crop_pct).
+        interpolation: how images are resized before that crop.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: int
+    size: tuple[int, int] | None = None
+    crop_ratio: float = 1.0
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise UserError(
+                f"mean {self.mean} and std {self.std} do not fit {self.channels} channels: give one number a channel"
+            )
+
+
+class Network(nn.Module):
+    """A classifier or regressor with its own preprocessing.
+
+    A body with timm's methods `forward_features`, `forward_head` and `get_classifier` is run by them. Of any other
+    module the features are what its last `nn.Linear` reads.
+
+    Args:
+        body: maps normalised images [B, channels, H, W] to logits [B, C].
+        name: how the user calls it, for example "zoo:cnn-s".
+        architecture: what rebuilds the body: "source", "name" and "arguments", all JSON; None: it cannot be rebuilt.
+        preprocessing: what the body expects of images.
+        classes: names of the classes in the order of the logits; None: unknown.
+        num_classes: C.
+
+    Raises:
+        UserError: when the class names do not fit the logits or the body has no linear layer to read features from.
+    """
+
+    mean: Tensor
+    std: Tensor
+    body: Any
+
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        name: str,
+        architecture: dict[str, Any] | None,
+        preprocessing: Preprocessing,
+        classes: tuple[str, ...] | None,
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        if classes is not None and len(classes) != num_classes:
+            raise UserError(
+                f"'{name}' has {num_classes} outputs but {len(classes)} class names were given: "
+                "name the classes it was trained for"
+            )
+        self.body = body
+        self.name = name
+        self.architecture = architecture
+        self.preprocessing = preprocessing
+        self.classes = classes
+        self.num_classes = num_classes
+        shape = (1, preprocessing.channels, 1, 1)
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(shape), persistent=False)
+
+        self._staged = all(hasattr(body, method) for method in ("forward_features", "forward_head", "get_classifier"))
+        if self._staged:
+            # A lone linear classifier gives the logits from the features; two heads, convolutions, VOLO's auxiliary
+            # head do not.
+            self._direct = isinstance(self.body.get_classifier(), nn.Linear) and not getattr(body, "aux_head", None)
+            self._channels_last = str(getattr(body, "output_fmt", "")) == "NHWC"
+        else:
+            self._head_name = last_linear(body, name)
+            self._seen: Tensor | None = None
+            self.head.register_forward_pre_hook(self._see)
+
+    @property
+    def head(self) -> nn.Module:
+        """The classifier, the last linear layer (for a network with two heads a list of both)."""
+        if not self._staged:
+            head: nn.Module = self.body.get_submodule(self._head_name)
+            return head
+        classifier = self.body.get_classifier()
+        return classifier if isinstance(classifier, nn.Module) else nn.ModuleList(classifier)
+
+    def forward(self, x: Tensor) -> Outputs:
+        """Normalise and run images [B, C, H, W], floats in [0, 1].
+
+        One channel is repeated where the body takes more; a size that does not fit is resized (bilinear, antialiased).
+
+        Raises:
+            UserError: when the images' channels do not fit or they are not floats.
+        """
+        x = self._prepare(x)
+        if not self._staged:
+            return self._run_plain(x)
+        tokens = self.body.forward_features(x)
+        features = self.body.forward_head(tokens, pre_logits=True)
+        logits = self.body.get_classifier()(features) if self._direct else self.body.forward_head(tokens)
+        if not isinstance(tokens, Tensor):
+            tokens = None
+        elif self._channels_last:
+            tokens = tokens.permute(0, 3, 1, 2)
+        return Outputs(logits, features, tokens)
+
+    def _prepare(self, x: Tensor) -> Tensor:
+        wanted = self.preprocessing
+        if x.shape[1] not in (1, wanted.channels):
+            raise UserError(
+                f"'{self.name}' takes images of {wanted.channels} channels, these have {x.shape[1]}: convert them, "
+                "or choose a 'fresh:' network, which takes the channels of the data"
+            )
+        if not x.is_floating_point():
+            raise UserError(f"'{self.name}' takes floats in [0, 1], these images are {x.dtype}: divide them by 255")
+        if wanted.size is not None and x.shape[-2:] != wanted.size:
+            x = F.interpolate(x, wanted.size, mode="bilinear", antialias=True)
+        return (x - self.mean) / self.std  # broadcasting repeats a single channel
+
+    def _run_plain(self, x: Tensor) -> Outputs:
+        logits = self.body(x)
+        if not isinstance(logits, Tensor):
+            raise UserError(
+                f"'{self.name}' returns {type(logits).__name__}: give a module that returns its logits alone"
+            )
+        features, self._seen = self._seen, None
+        if features is None:
+            raise UserError(
+                f"'{self.name}' did not run its last linear layer '{self._head_name}': remove it, or give the module "
+                "timm's methods forward_features, forward_head and get_classifier"
+            )
+        return Outputs(logits, features.flatten(1), None)
+
+    def _see(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._seen = inputs[0]
+
+    def save(self, path: str | Path, **metadata: Any) -> None:
+        """Write the weights as safetensors with all that `load_model("file:PATH")` needs; whole or not at all.
+
+        Args:
+            path: the file.
+            metadata: further values to keep beside the weights, each one JSON.
+
+        Raises:
+            UserError: when the file cannot be written.
+        """
+        from safetensors.torch import save
+
+        about = {key: getattr(self, key) for key in ("name", "architecture", "classes", "num_classes")}
+        about |= {"preprocessing": asdict(self.preprocessing)}
+        tensors = {
+            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in self.body.state_dict().items()
+        }
+        data = save(tensors, {key: json.dumps(value) for key, value in (metadata | about).items()})
+        path = Path(path)
+        part = path.with_name(f"{path.name}.part")
+        try:
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError as error:
+            raise UserError(f"cannot write '{path}': {error.strerror}; free or change the place") from error
+
+    def digest(self) -> str:
+        """SHA-256 over every parameter's and buffer's name, shape, dtype and bytes, and over the preprocessing."""
+        digest = hashlib.sha256(json.dumps(asdict(self.preprocessing), sort_keys=True).encode())
+        tensors = dict(self.named_parameters(remove_duplicate=False)) | dict(self.named_buffers(remove_duplicate=False))
+        for name, tensor in sorted(tensors.items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def last_linear(body: nn.Module, name: str) -> str:
+    """The path in `body` of its last linear layer; `UserError`, which calls the network `name`, where there is none."""
+    linear = [path for path, module in body.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UserError(
+            f"'{name}' has no nn.Linear to read features from: end it in one, or give it timm's methods "
+            "forward_features, forward_head and get_classifier"
+        )
+    return linear[-1]

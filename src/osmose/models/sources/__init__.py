@@ -1,0 +1,43 @@
+"""Where models come from: one file a source.
+
+A source is a module with `trained(key, request) -> Network` and, where it knows architectures, `fresh(key, request) ->
+Network` for new weights and `build(key, arguments) -> nn.Module` for a saved `Network.architecture`. The key is the
+name without its prefix. To add a source, write the module and put it into `SOURCES`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from osmose.errors import unknown
+
+SOURCES: dict[str, str] = {
+    "zoo": "osmose.models.sources.zoo",
+    "timm": "osmose.models.sources.timm",
+    "file": "osmose.models.sources.file",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `load_model` was asked: the whole name, the source's options, facts about the data (None: not said)."""
+
+    name: str
+    options: Mapping[str, Any]
+    classes: tuple[str, ...] | None = None
+    num_classes: int | None = None
+    channels: int | None = None
+    image_size: tuple[int, int] | None = None
+
+    def check_options(self, known: Iterable[str] = ()) -> None:
+        """Raise `UserError` for an option that is not known."""
+        known = set(known)
+        for option in self.options:
+            if option not in known:
+                raise unknown(f"option of '{self.name}':", option, known)
+
+
+def source(prefix: str) -> Any:
+    """The module behind a prefix; KeyError for an unknown one."""
+    return import_module(SOURCES[prefix])

@@ -1,0 +1,36 @@
+"""Modules given through the API."""
+
+from typing import Any
+
+from torch import nn
+
+from osmose.models.network import Network, Preprocessing, last_linear
+from osmose.models.sources import Request
+
+
+def wrap(module: nn.Module, request: Request) -> Network:
+    """A network around `module`, which maps images normalised by the options `mean` and `std` (0 and 1) to logits.
+
+    Its channels are as many as `mean` or `std` has numbers, else its first convolution's, else the data's, else 3.
+    Its classes are as many as `num_classes` of the module says, else as its last linear layer has outputs.
+    """
+    request.check_options(("mean", "std", "size"))
+    mean, std, size = (request.options.get(option) for option in ("mean", "std", "size"))
+    convolutions = (layer.in_channels for layer in module.modules() if isinstance(layer, nn.Conv2d))
+    channels = len(mean or std or ()) or next(convolutions, None) or request.channels or 3
+    num_classes: Any = getattr(module, "num_classes", None)
+    if not isinstance(num_classes, int):
+        num_classes = module.get_submodule(last_linear(module, request.name)).out_features
+    return Network(
+        module,
+        name=request.name,
+        architecture=None,
+        preprocessing=Preprocessing(
+            mean=tuple(mean or (0.0,) * channels),
+            std=tuple(std or (1.0,) * channels),
+            channels=channels,
+            size=tuple(size) if size else None,
+        ),
+        classes=request.classes,
+        num_classes=num_classes,
+    )

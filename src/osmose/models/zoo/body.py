@@ -1,0 +1,70 @@
+"""What the zoo's networks share: timm's convention of a body and a classifier, and cutting images into patches."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Body(nn.Module):
+    """A classifier in timm's convention: `forward_features`, then `forward_head`, which ends in `get_classifier()`.
+
+    Args:
+        width: length D of the pooled features.
+        num_classes: outputs of the classifier.
+    """
+
+    fixed_size = True  # whether the weights fit images of one size only
+
+    def __init__(self, *, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Normalised images [B, C, H, W] to the feature map [B, D, h, w] or the tokens [B, N, D] before pooling."""
+        raise NotImplementedError
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What `forward_features` gave to logits [B, C], or with `pre_logits` to the mean over places [B, D]."""
+        x = x.mean((2, 3) if x.dim() == 4 else 1)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images [B, C, H, W] to logits [B, C]."""
+        return self.forward_head(self.forward_features(x))
+
+    def get_classifier(self) -> nn.Linear:
+        """The last linear layer."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a newly drawn classifier in place of the trained one."""
+        self.head = nn.Linear(self.head.in_features, num_classes)
+
+
+class Patches(nn.Module):
+    """Images [B, C, H, W] to one token [B, N, D] a patch; sides that `size` does not divide are padded with zeros.
+
+    Args:
+        channels: channels of the images.
+        image_size: height and width of the images.
+        size: side of a patch.
+        width: length D of a token.
+    """
+
+    def __init__(self, *, channels: int, image_size: tuple[int, int], size: int, width: int) -> None:
+        super().__init__()
+        bottom, right = (-side % size for side in image_size)
+        self.padding = (0, right, 0, bottom)
+        self.number = ((image_size[0] + bottom) // size) * ((image_size[1] + right) // size)
+        self.project = nn.Conv2d(channels, width, size, stride=size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] to tokens [B, N, D]."""
+        return self.project(F.pad(x, self.padding)).flatten(2).transpose(1, 2)
+
+
+def truncated_normal(module: nn.Module) -> None:
+    """Draw weights of linear and patch layers from a normal of deviation 0.02, cut at two of them; zero the biases."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

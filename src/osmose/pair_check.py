@@ -1,0 +1,127 @@
+"""The pair check: do these networks, these data and this method fit? Asked before the first step."""
+
+from collections.abc import Mapping
+
+import torch
+
+from osmose.data.dataset import Dataset
+from osmose.engine.method import Method
+from osmose.errors import UserError
+from osmose.evaluate import predict
+from osmose.models.network import Network
+
+_SAMPLES = 256
+"""Labelled samples on which a network without class names is tried."""
+
+
+def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset, method: Method) -> list[str]:
+    """Raise for the first mismatch, with its cure; return notes on what was adapted.
+
+    What is asked depends on `method.needs()`.
+
+    Args:
+        student: the network that trains.
+        teachers: the teachers by the names the user gave.
+        data: the data; of it only the training and the held-out part are read.
+        method: the method.
+
+    Raises:
+        UserError: naming the mismatch and its cure.
+    """
+    needs = method.needs()
+    if "labels" in needs and data.train.labels is None:
+        raise UserError(
+            f"the method needs labels and {data.name} is used without them: set data.labelled, "
+            "or use target 'partition-unsupervised' with kl_weight 1"
+        )
+    if "teacher" in needs and not teachers:
+        raise UserError("the method needs a teacher: give --teacher; see `osmose show models`")
+    everyone = {f"student {student.name}": student, **{f"teacher {name}": teacher for name, teacher in teachers.items()}}
+    notes = []
+    for who, network in everyone.items():
+        notes += _check_input(who, network, data)
+    if "labels" in needs:
+        check_head(f"student {student.name}", student, data)
+    if "same classes" in needs:
+        for name, teacher in teachers.items():
+            _check_classes(f"teacher {name}", teacher, f"student {student.name}", student)
+            check_head(f"teacher {name}", teacher, data)
+            if not name.startswith("fresh:"):
+                _check_order(f"teacher {name}", teacher, data)
+    return notes
+
+
+def _check_input(who: str, network: Network, data: Dataset) -> list[str]:
+    wants = network.preprocessing
+    if wants.channels < data.channels:
+        raise UserError(
+            f"{who} takes {wants.channels} channel, {data.name} has {data.channels}: use a network made for "
+            f"{data.channels} channels, for example fresh:{network.name.removeprefix('fresh:')} trained by method supervised"
+        )
+    notes = []
+    if wants.channels > data.channels:
+        notes.append(f"{who} takes {wants.channels} channels: the one of {data.name} is repeated")
+    if wants.size and tuple(wants.size) != tuple(data.image_size):
+        height, width = wants.size
+        notes.append(f"{who} takes {height}x{width} pixels: images of {data.image_size[0]}x{data.image_size[1]} are resized")
+    return notes
+
+
+def check_head(who: str, network: Network, data: Dataset) -> None:
+    """Raise a UserError when a network's classes are not the data's.
+
+    Args:
+        who: how the message names the network.
+        network: the network.
+        data: the data.
+    """
+    if data.num_classes is None:
+        return
+    if network.num_classes != data.num_classes:
+        raise UserError(
+            f"{who} knows {network.num_classes} classes, {data.name} has {data.num_classes}: fit a new head first, "
+            f"osmose transfer --method supervised --method.train head --student head:{network.name} --data {data.name}"
+        )
+    if network.classes and data.classes and network.classes != data.classes:
+        raise UserError(_classes_differ(who, network, data.name, data.classes))
+
+
+def _check_classes(who: str, teacher: Network, whose: str, student: Network) -> None:
+    if teacher.num_classes != student.num_classes:
+        raise UserError(
+            f"{who} knows {teacher.num_classes} classes, {whose} {student.num_classes}: fit a new head to one of them first, "
+            f"osmose transfer --method supervised --method.train head --student head:{teacher.name} --data ..."
+        )
+    if teacher.classes and student.classes and teacher.classes != student.classes:
+        raise UserError(_classes_differ(who, teacher, whose, student.classes))
+
+
+def _classes_differ(who: str, network: Network, whose: str, classes: tuple[str, ...]) -> str:
+    assert network.classes is not None
+    if sorted(network.classes) == sorted(classes):
+        what, reason = "the same classes in another order", "its logits would teach the wrong classes"
+    else:
+        missing = [name for name in classes if name not in network.classes]
+        what, reason = f"other classes (it lacks {', '.join(missing[:3])})", "its logits mean something else"
+    return (
+        f"{who} has {what} than {whose}, so {reason}: fit a new head first, "
+        f"osmose transfer --method supervised --method.train head --student head:{network.name} --data ..."
+    )
+
+
+def _check_order(who: str, network: Network, data: Dataset) -> None:
+    """A network without class names must do better than chance: far below is what a wrong label order looks like."""
+    labelled = data.heldout or data.train
+    if network.classes or data.num_classes is None or labelled.labels is None:
+        return
+    rows = torch.linspace(0, len(labelled) - 1, min(_SAMPLES, len(labelled))).long()
+    sample = labelled.subset(rows)
+    assert sample.labels is not None
+    right = int((predict(network, sample).argmax(-1) == sample.labels).sum())
+    chance = 1 / data.num_classes
+    limit = len(rows) * chance + 3 * (len(rows) * chance * (1 - chance)) ** 0.5
+    if right <= limit:
+        raise UserError(
+            f"{who} has no class names and is right on {right} of {len(rows)} labelled samples, which is chance: its labels are "
+            "probably in another order, or its preprocessing differs; pass load_model(..., classes=[...], mean=..., std=...)"
+        )

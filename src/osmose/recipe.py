@@ -1,0 +1,283 @@
+"""Recipes: plain values (YAML, flags, keyword arguments) to checked settings and back.
+
+A recipe is a mapping with the keys of `Recipe`. Its section `method` names a method and holds the keyword-only arguments of
+that method's constructor; `data: NAME` and `method: NAME` are short for a section with only a name. A recipe with the key
+`stages` is a list of recipes: each takes the other keys as its defaults, and `$NAME` in it is the student of the stage NAME.
+"""
+
+import dataclasses
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+
+from osmose.data.sources import find
+from osmose.data.views import Views
+from osmose.engine.method import Method
+from osmose.engine.settings import Training
+from osmose.errors import UserError, unknown
+from osmose.methods import find_method
+
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which data, and which part of it.
+
+    Args:
+        name: a data set; see `osmose show data`.
+        fraction: stratified share of the training part to use.
+        split_seed: seed of the fraction and of the held-out part.
+        labelled: whether the training part's labels may be used.
+        heldout: share of the training images held out, where the data set does not fix it.
+        image_size: side of the square that images are resized and centre-cropped to, where they have several sizes.
+    """
+
+    name: str = "fashion-mnist-mini"
+    fraction: float = 1.0
+    split_seed: int = 0
+    labelled: bool = True
+    heldout: float = 0.1
+    image_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Training):
+    """Everything that determines a run.
+
+    Args:
+        teacher: a model, a list of models, or none; see `osmose show models`.
+        student: a model.
+        data: the data.
+        view: what is done to an image before networks see it.
+        method: the method's name and settings.
+    """
+
+    teacher: str | list[str] | None = None
+    student: str = ""
+    data: Data = field(default_factory=Data)
+    view: Views = field(default_factory=Views)
+    method: Plain = field(default_factory=lambda: {"name": "distill"})
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The teachers' names by role: "teacher1", "teacher2", ..."""
+        names = [self.teacher] if isinstance(self.teacher, str) else self.teacher or []
+        return {f"teacher{number}": name for number, name in enumerate(names, start=1)}
+
+    def method_arguments(self) -> tuple[type[Method], Plain]:
+        """The method and its constructor's keyword arguments, as typed objects."""
+        cls = find_method(self.method["name"])
+        section = {key: value for key, value in self.method.items() if key != "name"}
+        return cls, _typed(cls, section, "method")
+
+    def plain(self) -> Plain:
+        """The recipe as plain values, every default filled in."""
+        return _plain(dataclasses.asdict(self))
+
+
+def resolve(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that plain values describe, with every default filled in.
+
+    Raises:
+        UserError: for an unknown key or name, a value of another type, or a missing student; the message names the key.
+    """
+    values = {key: value for key, value in values.items()}
+    for section in ("data", "method"):
+        if isinstance(values.get(section), str):
+            values[section] = {"name": values[section]}
+    method = values.pop("method", {"name": "distill"})
+    if not isinstance(method, Mapping) or not isinstance(method.get("name"), str):
+        raise UserError("recipe key 'method' needs a name: method: {name: distill, ...}; see `osmose show methods`")
+    cls = find_method(method["name"])
+    _check_keys(values, {f.name for f in dataclasses.fields(Recipe)}, "")
+    section = {key: value for key, value in method.items() if key != "name"}
+    _typed(cls, section, "method")
+    arguments = _typed(Recipe, values, "", skip={"method"})
+    if not arguments["student"]:
+        raise UserError("the recipe names no student: give --student; see `osmose show models`")
+    resolved = _plain(_parser(cls).parse_object(section).as_dict())
+    return Recipe(**arguments, method={"name": method["name"], **resolved})
+
+
+def load(name: str) -> Plain:
+    """The plain values of a recipe file, or of a packaged recipe by name.
+
+    Raises:
+        UserError: when there is no such file or recipe, or it is not a YAML mapping.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read recipe {path}: {error}; see `osmose show recipes` for packaged ones") from None
+    else:
+        packaged = packaged_recipes()
+        if name not in packaged:
+            raise unknown("recipe", name, packaged)
+        text = packaged[name]
+    return _mapping(text, name)
+
+
+def defaults(changes: Mapping[str, Any]) -> Plain:
+    """What a transfer starts from: the packaged recipe "default" on its own data set, the papers' settings on any other.
+
+    Where the changes name another method, that recipe's teacher and method are left out.
+
+    Raises:
+        UserError: when the data set is unknown or its folder missing.
+    """
+    packaged = load("default")
+    data, method = ({"name": v} if isinstance(v, str) else v or {} for v in (changes.get("data"), changes.get("method")))
+    if data.get("name", packaged["data"]) != packaged["data"]:
+        find(data["name"])
+        return {}
+    if method.get("name", packaged["method"]["name"]) != packaged["method"]["name"]:
+        return {key: value for key, value in packaged.items() if key not in ("teacher", "method")}
+    return packaged
+
+
+def packaged_recipes() -> dict[str, str]:
+    """The text of every packaged recipe, by name."""
+    files = sorted(resources.files("osmose").joinpath("recipes").iterdir(), key=lambda file: file.name)
+    return {file.name.removesuffix(".yaml"): file.read_text() for file in files if file.name.endswith(".yaml")}
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
+    """`base` with `changes` laid over it, section by section; a section that names another method or data set replaces the old one."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if key in ("method", "data"):
+            old, value = ({"name": v} if isinstance(v, str) else v for v in (old, value))
+            if isinstance(old, Mapping) and isinstance(value, Mapping) and value.get("name", old.get("name")) != old.get("name"):
+                old = None
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def stages(values: Mapping[str, Any]) -> dict[str, Plain]:
+    """A recipe's stages by name, each with the common keys filled in; a recipe without stages is one stage named "".
+
+    Raises:
+        UserError: for a stage without a name or with one taken, or a `$NAME` that no earlier stage has.
+    """
+    if "stages" not in values:
+        return {"": dict(values)}
+    common = {key: value for key, value in values.items() if key != "stages"}
+    if not isinstance(values["stages"], list):
+        raise UserError("recipe key 'stages' is not a list: each stage begins with '- name: ...'")
+    found: dict[str, Plain] = {}
+    for number, stage in enumerate(values["stages"], start=1):
+        name = stage.get("name") if isinstance(stage, Mapping) else None
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or name in found:
+            raise UserError(f"stage {number} needs a name of its own, of letters, digits, '-' and '_'")
+        plain = merge(common, {key: value for key, value in stage.items() if key != "name"})
+        for product in (p for key in ("teacher", "student") for p in _names(plain.get(key)) if p.startswith("$")):
+            if product[1:] not in found:
+                raise UserError(f"stage '{name}' uses {product}, which no earlier stage makes: earlier are {list(found)}")
+        found[name] = plain
+    return found
+
+
+def with_products(values: Plain, folder: Path) -> Plain:
+    """A stage's values with every `$NAME` replaced by the model that stage NAME left in `folder`."""
+
+    def replace(name: Any) -> Any:
+        return f"file:{folder / name[1:]}" if isinstance(name, str) and name.startswith("$") else name
+
+    changed = {}
+    for key in ("teacher", "student"):
+        value = values.get(key)
+        changed[key] = [replace(name) for name in value] if isinstance(value, list) else replace(value)
+    return {**values, **{key: value for key, value in changed.items() if value is not None}}
+
+
+def describe(cls: type) -> list[dict[str, Any]]:
+    """The keys of a section, from its class's constructor: key, default and meaning of each."""
+    parser = _parser(cls)
+    defaults = _flat(_plain(parser.get_defaults().as_dict()))
+    meanings = {action.dest: action.help for action in parser._actions}
+    return [{"key": key, "default": value, "meaning": meanings.get(key)} for key, value in defaults.items()]
+
+
+def _names(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [name for name in value or [] if isinstance(name, str)]
+
+
+def _mapping(text: str, name: str) -> Plain:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe {name} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"recipe {name} is not a mapping of keys to values")
+    return values
+
+
+def _parser(cls: type, skip: frozenset[str] = frozenset()) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, skip={"student", "frozen"} | skip if issubclass(cls, Method) else set(skip))
+    return parser
+
+
+def _typed(cls: type, section: Mapping[str, Any], prefix: str, skip: set[str] | None = None) -> Plain:
+    """Keyword arguments for `cls` from plain values, each key checked on its own so that an error can name it."""
+    parser = _parser(cls, frozenset(skip or ()))
+    known = set(_flat(parser.get_defaults().as_dict())) | set(parser.get_defaults().as_dict())
+    for key, value in section.items():
+        dotted = f"{prefix}.{key}" if prefix else key
+        if key not in known:
+            raise unknown("key", dotted, {f"{prefix}.{name}" if prefix else name for name in known})
+        default = parser.get_defaults().as_dict()[key]
+        if isinstance(default, dict) and isinstance(value, Mapping):
+            _check_keys(value, set(default), dotted)
+        elif isinstance(default, dict):
+            raise UserError(f"key '{dotted}' is a section with {sorted(default)}, not {value!r}")
+        try:
+            parser.parse_object({key: value})
+        except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+            raise UserError(_wrong_type(dotted, key, value, str(error))) from None
+    with warnings.catch_warnings():
+        return dict(vars(parser.instantiate(parser.parse_object(dict(section)))))
+
+
+def _check_keys(section: Mapping[str, Any], known: set[str], prefix: str) -> None:
+    for key in section:
+        if key not in known:
+            dotted = {f"{prefix}.{name}" if prefix else name for name in known}
+            raise unknown("key", f"{prefix}.{key}" if prefix else str(key), dotted)
+
+
+def _wrong_type(dotted: str, key: str, value: Any, message: str) -> str:
+    inner = re.search(r'key "([^"]+)"', message)
+    if inner:
+        dotted = dotted.removesuffix(key) + inner[1]
+        for part in inner[1].split(".")[1:]:
+            value = value.get(part) if isinstance(value, Mapping) else value
+    expected = " or ".join(dict.fromkeys(re.findall(r"Expected an? ([^.\n]*?)(?:\. |\n|$)", message))) or "another type"
+    readable = re.sub(r"<class '([^']+)'>", r"\1", expected).replace("typing.Literal", "one of ").replace("NoneType", "none")
+    return f"key '{dotted}' is {value!r}: expected {readable}"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Plain:
+    found: Plain = {}
+    for key, value in values.items():
+        found.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

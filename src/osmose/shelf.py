@@ -1,0 +1,46 @@
+"""What there is to choose from: the rows of `osmose show`."""
+
+from typing import Any
+
+import yaml
+
+from osmose import recipe
+from osmose.data import show_data
+from osmose.methods import METHODS
+from osmose.models import show_models
+from osmose.targets import TARGETS
+
+Rows = list[dict[str, Any]]
+
+
+def models() -> Rows:
+    """The zoo, a row a model."""
+    return show_models()
+
+
+def data() -> Rows:
+    """Data sets that can be named."""
+    return show_data()
+
+
+def methods() -> Rows:
+    """Methods, and beside them the targets that any logit method accepts."""
+    found = [{"name": key, "kind": "method", "summary": m.summary, "source": m.source} for key, m in METHODS.items()]
+    targets = [{"name": key, "kind": "target", "summary": target.summary} for key, target in TARGETS.items()]
+    return [*found, *targets]
+
+
+def recipes() -> Rows:
+    """Packaged recipes; the summary is their first line."""
+    return [
+        {"name": name, "summary": text.splitlines()[0].lstrip("# "), "recipe": yaml.safe_load(text)}
+        for name, text in recipe.packaged_recipes().items()
+    ]
+
+
+def settings() -> Rows:
+    """Every key of a recipe with its default and meaning; the method's are listed for each method."""
+    rows = [row for row in recipe.describe(recipe.Recipe) if row["key"] != "method"]
+    for name, method in METHODS.items():
+        rows += [{**row, "key": f"method.{row['key']}", "for": name} for row in recipe.describe(method)]
+    return rows
