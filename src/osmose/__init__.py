@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from osmose.errors import UserError
     from osmose.models import load_model
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "transfer": "osmose.api",
     "run": "osmose.api",

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from torch import nn
 
+from osmose import execution
 from osmose import recipe as recipes
 from osmose.data import load_data
-from osmose.engine.files import write_atomically
 from osmose.errors import UserError
 from osmose.evaluate import accuracy, predict
 from osmose.evaluate.transfer import right
 from osmose.execution import Result, execute
+from osmose.files import write_atomically
 from osmose.models import load_model
 from osmose.pair_check import check_head
 
@@ -101,7 +102,31 @@ def run(
     return Result(results[list(results)[-1]].student, numbers, place)
 
 
-def evaluate(model: Model, *, data: str = "fashion-mnist-mini", part: Literal["test", "heldout", "train"] = "test") -> Numbers:
+def estimate(recipe: Mapping[str, Any]) -> Numbers:
+    """Time, disk and memory that a recipe would take, from a few steps that are thrown away.
+
+    Stages that use an earlier stage's product cannot be tried before it exists and are left out.
+
+    Args:
+        recipe: plain values.
+
+    Returns:
+        {"stages": {name: numbers of `osmose.execution.estimate`}}.
+
+    Raises:
+        UserError: as `run`.
+    """
+    found = {}
+    for name, stage in recipes.stages(recipe).items():
+        resolved = recipes.resolve(stage)
+        if not any(model.startswith("$") for model in (resolved.student, *resolved.roles.values())):
+            found[name] = execution.estimate(resolved)
+    return {"stages": found}
+
+
+def evaluate(
+    model: Model, *, data: str = "fashion-mnist-mini", part: Literal["test", "heldout", "train"] = "test"
+) -> Numbers:
     """Accuracy of a model on a part of a data set, in percent.
 
     Args:

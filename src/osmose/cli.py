@@ -5,9 +5,9 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from typing import Any
 
+import osmose
 from osmose.errors import UserError
 
 _SHORT = {
@@ -43,10 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="osmose", description="Move knowledge between trained neural networks.")
-    parser.add_argument("--version", action="version", version=version("osmose"))
+    parser.add_argument("--version", action="version", version=osmose.__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace, dict[str, Any]], int], text: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, run: Callable[[argparse.Namespace, dict[str, Any]], int], text: str
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(
             name, help=text, description=text, epilog=_RECIPE_HELP if name in ("transfer", "run") else None,
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
@@ -55,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--json", action="store_true", help="one JSON object on stdout")
         return added
 
-    transfer = command("transfer", _transfer, "Teach a student what a teacher knows; without arguments the default recipe.")
+    transfer = command(
+        "transfer", _transfer, "Teach a student what a teacher knows; without arguments the default recipe."
+    )
     _model_flags(transfer)
     _run_flags(transfer)
     run = command("run", _run, "Execute a recipe, stage by stage.")
@@ -76,8 +80,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _model_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--teacher", nargs="+", metavar="MODEL", help="zoo:NAME, timm:NAME, file:PATH; several for target partition")
-    parser.add_argument("--student", metavar="MODEL", help="the same; fresh:zoo:NAME for new weights, head:... for a new head")
+    parser.add_argument(
+        "--teacher", nargs="+", metavar="MODEL", help="zoo:NAME, timm:NAME, file:PATH; several for target partition"
+    )
+    parser.add_argument(
+        "--student", metavar="MODEL", help="the same; fresh:zoo:NAME for new weights, head:... for a new head"
+    )
     parser.add_argument("--data", metavar="DATA", help="a data set, for example parquet:DIR; see `osmose show data`")
     parser.add_argument("--method", metavar="NAME", help="see `osmose show methods`")
     parser.add_argument("--target", metavar="NAME", help="who teaches which sample: teacher, partition, ...")
@@ -92,10 +100,14 @@ def _model_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", metavar="DIR", help="the run's folder (default: runs/..., the same for the same recipe)")
+    parser.add_argument(
+        "--output", metavar="DIR", help="the run's folder (default: runs/..., the same for the same recipe)"
+    )
     parser.add_argument("--fresh", action="store_true", help="discard what an earlier run left in the folder")
     parser.add_argument("--dry-run", dest="dry_run", action="store_true", help="tell time, disk and memory, and stop")
-    parser.add_argument("--import", dest="imports", action="append", default=[], metavar="FILE", help="Python file to run first")
+    parser.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="FILE", help="Python file to run first"
+    )
 
 
 def _changes(options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
@@ -229,7 +241,9 @@ def _show_transfer(numbers: dict[str, Any]) -> None:
         _show_pairs({key: numbers[key] for key in ("student", "mse_before", "mse_after")})
         return
     teacher = numbers["teacher"] or "labels"
-    table = Table(title=f"{numbers['student']} taught by {teacher} ({numbers['method']}, {numbers['samples']} test samples)")
+    table = Table(
+        title=f"{numbers['student']} taught by {teacher} ({numbers['method']}, {numbers['samples']} test samples)"
+    )
     for column in ("", "before", "after", "chosen on held-out"):
         table.add_column(column, justify="left" if not column else "right")
     chosen = numbers.get("chosen") or {}
@@ -253,7 +267,9 @@ def _show_transfer(numbers: dict[str, Any]) -> None:
         several = accuracies if isinstance(accuracies, list) else [accuracies]
         console.print("teacher accuracy " + ", ".join(f"{value:.2f} %" for value in several))
     if numbers["share"]:
-        console.print("share of samples taught by " + ", ".join(f"{who} {v:.1%}" for who, v in numbers["share"].items()))
+        console.print(
+            "share of samples taught by " + ", ".join(f"{who} {v:.1%}" for who, v in numbers["share"].items())
+        )
     console.print(f"trained in {numbers['seconds']} s")
 
 

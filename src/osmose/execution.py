@@ -1,12 +1,14 @@
 """From a recipe to a finished run folder."""
 
 import copy
+import io
 import json
 import os
 import platform
+import resource
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import osmose
 from osmose.data.dataset import Dataset, Split, load_data
 from osmose.data.feed import ViewFeed
 from osmose.data.loader import Loader
@@ -126,11 +129,15 @@ def gather(recipe: Recipe, modules: Modules) -> Cast:
     return Cast(data, student, copy.deepcopy(student), teachers)
 
 
-def prepare(recipe: Recipe, cast: Cast, folder: RunFolder, fabric: lightning_fabric.Fabric, progress: Progress) -> Engine:
+def prepare(
+    recipe: Recipe, cast: Cast, folder: RunFolder, fabric: lightning_fabric.Fabric, progress: Progress
+) -> Engine:
     """The engine that trains a recipe's method, after the pair check."""
     _restore_unnamed(cast, folder.path)
     cls, arguments = recipe.method_arguments()
-    frozen = {role: Frozen(network, fabric.device) for role, network in {**cast.teachers, "initial": cast.initial}.items()}
+    frozen = {
+        role: Frozen(network, fabric.device) for role, network in {**cast.teachers, "initial": cast.initial}.items()
+    }
     method = cls(cast.student, frozen, **arguments)
     names = {name: cast.teachers[role] for role, name in recipe.roles.items()}
     for note in check_pair(cast.student, names, cast.data, method):
@@ -153,7 +160,9 @@ def prepare(recipe: Recipe, cast: Cast, folder: RunFolder, fabric: lightning_fab
     return engine
 
 
-def final_numbers(recipe: Recipe, cast: Cast, chosen: Chosen, device: torch.device, shares: dict[str, float]) -> dict[str, Any]:
+def final_numbers(
+    recipe: Recipe, cast: Cast, chosen: Chosen, device: torch.device, shares: dict[str, float]
+) -> dict[str, Any]:
     """Everything result.json says of a finished run but its time; only here is the test part read.
 
     "chosen" holds the numbers of the epoch with the best held-out score, the top level those of the last epoch.
@@ -193,7 +202,9 @@ def _measure(logits: dict[str, Tensor], split: Split, teachers: list[str]) -> di
         error = {role: (values.squeeze(-1) - split.labels).square().mean().item() for role, values in logits.items()}
         return {role: {"mse_before": error["before"], "mse_after": error[role]} for role in students}
     correct = {role: right(values, split) for role, values in logits.items()}
-    return {role: transfer_numbers(correct["before"], correct[role], [correct[t] for t in teachers]) for role in students}
+    return {
+        role: transfer_numbers(correct["before"], correct[role], [correct[t] for t in teachers]) for role in students
+    }
 
 
 def _shares(metrics: Path) -> dict[str, float]:
@@ -209,9 +220,11 @@ def _shares(metrics: Path) -> dict[str, float]:
 
 def environment(fabric: lightning_fabric.Fabric) -> dict[str, Any]:
     """What a run ran on."""
-    device = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else platform.processor() or "cpu"
+    device = (
+        torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else platform.processor() or "cpu"
+    )
     return {
-        "osmose": version("osmose"),
+        "osmose": osmose.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
@@ -228,7 +241,7 @@ def _product(output: Path, recipe: Recipe, modules: Modules) -> Network:
     if "student" not in modules:
         return load_model(f"file:{path}")
     student = copy.deepcopy(load_model(modules["student"]))
-    student.load_state_dict(load_file(path))
+    student.body.load_state_dict(load_file(path))
     return student
 
 
@@ -245,4 +258,37 @@ def _restore_unnamed(cast: Cast, output: Path) -> None:
     for path in (output / "frozen").glob("*.safetensors"):
         weights = load_file(path)
         for network in [cast.student, cast.initial] if path.stem == "initial" else [cast.teachers[path.stem]]:
-            network.load_state_dict(weights)
+            network.body.load_state_dict(weights)
+
+
+def estimate(recipe: Recipe) -> dict[str, Any]:
+    """Time, disk and memory that a run would take, from a few steps that are thrown away; nothing is written.
+
+    Returns:
+        Optimiser steps, seconds of training and of the evaluations between epochs, MiB of the run's folder, and the highest
+        MiB of memory so far (of the GPU where there is one).
+
+    Raises:
+        UserError: as `execute`.
+    """
+    fabric = make_fabric(recipe)
+    cast = gather(recipe, {})
+    engine = prepare(recipe, cast, RunFolder(Path("."), recipe.plain(), owner=False), fabric, Progress(quiet=True))
+    training = engine.seconds_per_step() * engine.clock().total
+    started = time.monotonic()
+    evaluations = recipe.epochs if engine.evaluate and engine.evaluate() else 0
+    evaluation = (time.monotonic() - started) * evaluations
+    product = sum(tensor.nbytes for tensor in cast.student.state_dict().values())
+    checkpoint = io.BytesIO()
+    torch.save(engine.state(), checkpoint)
+    disk = 2 * (checkpoint.tell() + product) + 2 * product
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if fabric.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated()
+    return {
+        "steps": engine.clock().total,
+        "training_seconds": round(training, 1),
+        "evaluation_seconds": round(evaluation, 1),
+        "disk_mib": round(disk / 2**20, 1),
+        "memory_mib": round(memory / 2**20),
+    }

@@ -36,7 +36,10 @@ def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset,
         )
     if "teacher" in needs and not teachers:
         raise UserError("the method needs a teacher: give --teacher; see `osmose show models`")
-    everyone = {f"student {student.name}": student, **{f"teacher {name}": teacher for name, teacher in teachers.items()}}
+    everyone = {
+        f"student {student.name}": student,
+        **{f"teacher {name}": teacher for name, teacher in teachers.items()},
+    }
     notes = []
     for who, network in everyone.items():
         notes += _check_input(who, network, data)
@@ -63,7 +66,9 @@ def _check_input(who: str, network: Network, data: Dataset) -> list[str]:
         notes.append(f"{who} takes {wants.channels} channels: the one of {data.name} is repeated")
     if wants.size and tuple(wants.size) != tuple(data.image_size):
         height, width = wants.size
-        notes.append(f"{who} takes {height}x{width} pixels: images of {data.image_size[0]}x{data.image_size[1]} are resized")
+        notes.append(
+            f"{who} takes {height}x{width} pixels: images of {data.image_size[0]}x{data.image_size[1]} are resized"
+        )
     return notes
 
 

@@ -89,11 +89,11 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     Raises:
         UserError: for an unknown key or name, a value of another type, or a missing student; the message names the key.
     """
-    values = {key: value for key, value in values.items()}
+    values = dict(values)
     for section in ("data", "method"):
         if isinstance(values.get(section), str):
             values[section] = {"name": values[section]}
-    method = values.pop("method", {"name": "distill"})
+    method: Any = values.pop("method", {"name": "distill"})
     if not isinstance(method, Mapping) or not isinstance(method.get("name"), str):
         raise UserError("recipe key 'method' needs a name: method: {name: distill, ...}; see `osmose show methods`")
     cls = find_method(method["name"])
@@ -118,7 +118,9 @@ def load(name: str) -> Plain:
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read recipe {path}: {error}; see `osmose show recipes` for packaged ones") from None
+            raise UserError(
+                f"cannot read recipe {path}: {error}; see `osmose show recipes` for packaged ones"
+            ) from None
     else:
         packaged = packaged_recipes()
         if name not in packaged:
@@ -136,7 +138,9 @@ def defaults(changes: Mapping[str, Any]) -> Plain:
         UserError: when the data set is unknown or its folder missing.
     """
     packaged = load("default")
-    data, method = ({"name": v} if isinstance(v, str) else v or {} for v in (changes.get("data"), changes.get("method")))
+    data, method = (
+        {"name": v} if isinstance(v, str) else v or {} for v in (changes.get("data"), changes.get("method"))
+    )
     if data.get("name", packaged["data"]) != packaged["data"]:
         find(data["name"])
         return {}
@@ -152,13 +156,20 @@ def packaged_recipes() -> dict[str, str]:
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
-    """`base` with `changes` laid over it, section by section; a section that names another method or data set replaces the old one."""
+    """`base` with `changes` laid over it, section by section.
+
+    A section that names another method or data set than the old one replaces it whole.
+    """
     merged = dict(base)
     for key, value in changes.items():
-        old = merged.get(key)
+        old: Any = merged.get(key)
         if key in ("method", "data"):
             old, value = ({"name": v} if isinstance(v, str) else v for v in (old, value))
-            if isinstance(old, Mapping) and isinstance(value, Mapping) and value.get("name", old.get("name")) != old.get("name"):
+            if (
+                isinstance(old, Mapping)
+                and isinstance(value, Mapping)
+                and value.get("name", old.get("name")) != old.get("name")
+            ):
                 old = None
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
@@ -183,7 +194,9 @@ def stages(values: Mapping[str, Any]) -> dict[str, Plain]:
         plain = merge(common, {key: value for key, value in stage.items() if key != "name"})
         for product in (p for key in ("teacher", "student") for p in _names(plain.get(key)) if p.startswith("$")):
             if product[1:] not in found:
-                raise UserError(f"stage '{name}' uses {product}, which no earlier stage makes: earlier are {list(found)}")
+                raise UserError(
+                    f"stage '{name}' uses {product}, which no earlier stage makes: earlier are {list(found)}"
+                )
         found[name] = plain
     return found
 
@@ -264,7 +277,9 @@ def _wrong_type(dotted: str, key: str, value: Any, message: str) -> str:
         for part in inner[1].split(".")[1:]:
             value = value.get(part) if isinstance(value, Mapping) else value
     expected = " or ".join(dict.fromkeys(re.findall(r"Expected an? ([^.\n]*?)(?:\. |\n|$)", message))) or "another type"
-    readable = re.sub(r"<class '([^']+)'>", r"\1", expected).replace("typing.Literal", "one of ").replace("NoneType", "none")
+    readable = (
+        re.sub(r"<class '([^']+)'>", r"\1", expected).replace("typing.Literal", "one of ").replace("NoneType", "none")
+    )
     return f"key '{dotted}' is {value!r}: expected {readable}"
 
 

@@ -27,7 +27,7 @@ def packaged(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "WEIGHTS", tmp_path)
     for name in ("vit-xs", "cnn-s"):
         network = load_model(f"fresh:zoo:{name}", classes=tuple("abcdefghij"), seed=7)
-        network.save(tmp_path / f"{name}.safetensors", test_accuracy=0.75, heldout_accuracy=0.8, recipe={"epochs": 60})
+        network.save(tmp_path / f"{name}.safetensors", test_accuracy=75.5, heldout_accuracy=80.0, recipe={"epochs": 60})
     return tmp_path
 
 
@@ -136,7 +136,11 @@ def test_a_missing_extra_is_one_line(monkeypatch):
             "fresh:timm:resnet18", {"dept": 3}, "timm cannot build 'resnet18' with {'dept': 3}", marks=needs_timm
         ),
         ("fresh:zoo:vit-s", {"dept": 3}, "unknown option of 'fresh:zoo:vit-s': 'dept': did you mean 'depth'?"),
-        ("fresh:zoo:vit-s", {"heads": 5}, "a width of 48 cannot be shared by 5 heads: choose a divisor of it"),
+        (
+            "fresh:zoo:vit-s",
+            {"width": 48, "heads": 5},
+            "a width of 48 cannot be shared by 5 heads: choose a divisor of it",
+        ),
         ("zoo:vit-s", {"depth": 3}, "unknown option of 'zoo:vit-s': 'depth'"),
         (nn.Linear(1, 1), {"std_": 1}, "unknown option of 'module:Linear': 'std_': did you mean 'std'?"),
         ("fresh:zoo:vit-s", {"classes": ("a",), "num_classes": 2}, "num_classes is 2 but classes names 1"),
@@ -243,7 +247,7 @@ def test_show_models_tells_what_is_packaged(packaged):
     row = rows["zoo:vit-xs"]
     assert row["params"] == sum(tensor.numel() for tensor in load_file(packaged / "vit-xs.safetensors").values())
     assert row["bytes"] == (packaged / "vit-xs.safetensors").stat().st_size
-    assert (row["test_accuracy"], row["heldout_accuracy"], row["recipe"]) == (0.75, 0.8, {"epochs": 60})
+    assert (row["test_accuracy"], row["heldout_accuracy"], row["recipe"]) == (75.5, 80.0, {"epochs": 60})
     assert (row["family"], row["source"]) == ("transformer", "zoo")
     assert rows["zoo:mlp-xs"]["test_accuracy"] is None
     assert rows["zoo:mlp-xs"]["bytes"] == 0

@@ -122,7 +122,7 @@ class DecodedImages(Images):
         encoded: the image files.
         decoding: resize and crop.
         shape: channels, height and width to decode to. None: three channels if any of 64 evenly spaced images has
-            colour, otherwise one; the size of the first image unless `decoding` has one.
+            colour (their headers are read), otherwise one; the first image's size unless `decoding` has one.
     """
 
     def __init__(self, encoded: Encoded, decoding: Decoding, shape: tuple[int, int, int] | None = None) -> None:

@@ -7,13 +7,13 @@ A file is one line of text, `osmose checkpoint <sha256 of the rest>`, and then w
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from osmose.engine.files import write_atomically
+from osmose.files import write_atomically
 
 _MAGIC = b"osmose checkpoint "
 _KEPT = 2
@@ -66,5 +66,5 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def _newest_first(folder: Path) -> Iterator[Path]:
-    return reversed(sorted(folder.glob("step-*.ckpt")))
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.ckpt"), reverse=True)

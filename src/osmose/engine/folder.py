@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from osmose.engine.files import cannot_write, write_atomically
 from osmose.errors import UserError
+from osmose.files import cannot_write, write_atomically
 
 _OWN = ("recipe.yaml", "metrics.jsonl", "result.json", "checkpoints", "frozen", "*.safetensors")
 
@@ -55,7 +55,9 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise UserError(f"{self.path} is in use by another process: wait for it, or give another --output") from None
+            raise UserError(
+                f"{self.path} is in use by another process: wait for it, or give another --output"
+            ) from None
         if self.fresh:
             self._clear()
         saved = self.path / "recipe.yaml"
@@ -110,8 +112,7 @@ class RunFolder:
 
     def _compare(self, saved: dict[str, Any]) -> None:
         differences = [
-            f"{key}: {old!r} there, {new!r} now"
-            for key, (old, new) in _differences(saved, self.recipe).items()
+            f"{key}: {old!r} there, {new!r} now" for key, (old, new) in _differences(saved, self.recipe).items()
         ]
         if differences:
             raise UserError(

@@ -20,6 +20,7 @@ from osmose.engine.optimiser import Player, at
 from osmose.engine.progress import Progress
 from osmose.engine.settings import Training
 from osmose.errors import UserError
+from osmose.processes import all_reduce
 
 
 class Feed(Protocol):
@@ -77,6 +78,7 @@ class Engine:
         for name, player in self.players.items():
             groups: list[dict[str, object]] = [{"params": group.parameters, "lr": 0.0} for group in player.groups]
             self.optimisers[name] = fabric.setup_optimizers(player.optimiser(groups))
+        self._mine = [m * fabric.world_size + fabric.global_rank for m in range(settings.accumulate)]
         self.step = 0
         self.seconds = 0.0
         self.meter = Meter()
@@ -134,11 +136,32 @@ class Engine:
         self.method.after_step(clock)
         self.step += 1
 
+    def seconds_per_step(self, limit: float = 5.0) -> float:
+        """Seconds an optimiser step takes, from up to 20 or `limit` seconds of them; for a run that stops here."""
+        shards = self.feed.epoch(0, 0, self._mine)
+        self.train_step(shards)
+        started = time.monotonic()
+        taken, most = 0, min(20, len(self.feed) - 1)
+        while taken < most and time.monotonic() - started < limit:
+            self.train_step(shards)
+            taken += 1
+        return (time.monotonic() - started) / max(1, taken)
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint keeps, but for the place in the run folder's files."""
+        return {
+            "step": self.step,
+            "method": self.method.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "meter": self.meter.state(),
+            "chosen": vars(self.chosen),
+            "frozen": self.frozen,
+        }
+
     def _epoch(self, stop: Callable[[], int]) -> None:
         clock, settings = self.clock(), self.settings
         first = self.step - clock.epoch * len(self.feed)
-        mine = [m * self.fabric.world_size + self.fabric.global_rank for m in range(settings.accumulate)]
-        shards = self.feed.epoch(clock.epoch, first, mine)
+        shards = self.feed.epoch(clock.epoch, first, self._mine)
         for done in range(first + 1, len(self.feed) + 1):
             self.train_step(shards)
             self.progress.advance(self.step)
@@ -159,7 +182,7 @@ class Engine:
             return stop()
         if self.step % self.settings.log_every and self.step % len(self.feed):
             return 0
-        return int(self.fabric.all_reduce(torch.tensor(stop(), device=self.fabric.device), reduce_op="max"))
+        return int(all_reduce(self.fabric, torch.tensor(stop()), "max"))
 
     def _log(self, clock: Clock) -> None:
         means = self.meter.read(self.fabric)
@@ -199,7 +222,7 @@ class Engine:
             return
         for buffer in self.method.buffers():
             if buffer.is_floating_point():
-                buffer.copy_(self.fabric.all_reduce(buffer, reduce_op="mean"))
+                buffer.copy_(all_reduce(self.fabric, buffer, "mean"))
 
     def _write(self, line: dict[str, Any]) -> None:
         self.folder.write(line)
@@ -208,16 +231,7 @@ class Engine:
     def _save(self) -> None:
         if not self.fabric.is_global_zero:
             return
-        state = {
-            "step": self.step,
-            "method": self.method.state_dict(),
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
-            "meter": self.meter.state(),
-            "chosen": vars(self.chosen),
-            "frozen": self.frozen,
-            "metrics": self.folder.size(),
-            "seconds": time.monotonic() - self._started,
-        }
+        state = {**self.state(), "metrics": self.folder.size(), "seconds": time.monotonic() - self._started}
         checkpoint.save(self.folder.checkpoints, self.step, state)
 
     def _restore(self) -> None:

@@ -7,6 +7,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from osmose.engine.method import Step
+from osmose.processes import all_reduce
 
 
 class Meter:
@@ -31,9 +32,7 @@ class Meter:
         if not self.sums:
             return {}
         means = torch.stack([total / self.counts[name] for name, total in self.sums.items()])
-        if fabric.world_size > 1:
-            means = fabric.all_reduce(means, reduce_op="mean")
-        read = dict(zip(self.sums, means.tolist(), strict=True))
+        read = dict(zip(self.sums, all_reduce(fabric, means, "mean").tolist(), strict=True))
         self.sums, self.counts = {}, {}
         return read
 

@@ -9,6 +9,7 @@ from osmose.evaluate.flips import negative_flips, positive_flips
 from osmose.evaluate.predict import predict
 from osmose.evaluate.transfer import right
 from osmose.models.network import Network
+from osmose.processes import all_reduce
 
 
 class HeldOut:
@@ -43,4 +44,4 @@ class HeldOut:
     def _predict(self, network: Network) -> Tensor:
         fabric = self.fabric
         part = predict(network, self.split, device=fabric.device, shard=fabric.global_rank, shards=fabric.world_size)
-        return part if fabric.world_size == 1 else fabric.all_reduce(part.to(fabric.device), reduce_op="sum").cpu()
+        return all_reduce(fabric, part, "sum")

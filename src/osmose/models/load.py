@@ -66,7 +66,8 @@ def load_model(
 def show_models() -> list[dict[str, Any]]:
     """The zoo, a row a network: name, family, params, bytes, the two accuracies, recipe, source and description.
 
-    `test_accuracy`, `heldout_accuracy` and `recipe` are None and `bytes` 0 where no trained weights are installed.
+    `test_accuracy` and `heldout_accuracy` are in percent; where no trained weights are installed they and `recipe` are
+    None and `bytes` is 0.
     """
     return zoo.describe()
 

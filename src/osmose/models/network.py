@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from osmose.errors import UserError
+from osmose.files import write_atomically
 
 
 @dataclass
@@ -191,16 +191,7 @@ class Network(nn.Module):
             for key, value in self.body.state_dict().items()
         }
         data = save(tensors, {key: json.dumps(value) for key, value in (metadata | about).items()})
-        path = Path(path)
-        part = path.with_name(f"{path.name}.part")
-        try:
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError as error:
-            raise UserError(f"cannot write '{path}': {error.strerror}; free or change the place") from error
+        write_atomically(Path(path), data)
 
     def digest(self) -> str:
         """SHA-256 over every parameter's and buffer's name, shape, dtype and bytes, and over the preprocessing."""
@@ -214,7 +205,7 @@ class Network(nn.Module):
 
 def last_linear(body: nn.Module, name: str) -> str:
     """The path in `body` of its last linear layer; `UserError`, which calls the network `name`, where there is none."""
-    linear = [path for path, module in body.named_modules() if isinstance(module, nn.Linear)]
+    linear: list[str] = [path for path, module in body.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise UserError(
             f"'{name}' has no nn.Linear to read features from: end it in one, or give it timm's methods "

@@ -9,14 +9,14 @@ from osmose.targets.choice import Choice
 
 
 def partition(initial: Tensor, teachers: Sequence[Tensor] | Tensor, labels: Tensor | None = None) -> Choice:
-    """Give each sample to the network with the highest probability of its class; ties go to the earliest, the initial student first.
+    """Give each sample to the network with the highest probability of its class; a tie goes to the earlier one.
 
     With one teacher this is m_t = 1[softmax_y(z_t) > softmax_y(z_st)] of eq 4; with several it is the paper's parallel transfer.
 
     Args:
         initial: logits [n, c] of the initial student (the paper's student-teacher).
         teachers: logits [n, c] of the teacher, or a list with those of several.
-        labels: int64 [n] true classes; None partitions by confidence, the highest probability of any class, and needs no labels.
+        labels: int64 [n] true classes; None goes by confidence, the highest probability of any class, without labels.
 
     Returns:
         The chosen logits and their sources.

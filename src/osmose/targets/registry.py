@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,16 +19,16 @@ class Target:
 
     Attributes:
         summary: one line for people.
-        choose: from the current student's logits, the initial student's (None when `initial` is False), the teachers' and the
-            labels (None when `labels` is False), who teaches each sample.
-        initial: whether the initial student's logits are needed.
-        labels: whether labels are needed.
+        choose: who teaches each sample, from the logits of the current student, of the initial student and of the teachers,
+            and the labels; what the target does not need may be anything.
+        initial: whether it needs the initial student's logits.
+        labels: whether it needs labels.
         several: whether more than one teacher is accepted.
         teacher: whether a teacher is needed.
     """
 
     summary: str
-    choose: Callable[[Tensor, Tensor | None, Sequence[Tensor], Tensor | None], Choice]
+    choose: Callable[[Tensor, Any, Sequence[Tensor], Any], Choice]
     initial: bool = False
     labels: bool = False
     several: bool = False
@@ -70,7 +71,8 @@ TARGETS: dict[str, Target] = {
         several=True,
     ),
     "flip-st": from_rule(
-        FlipRule(negative="initial", neutral="initial"), "positive flips by the teacher, all else by the initial student"
+        FlipRule(negative="initial", neutral="initial"),
+        "positive flips by the teacher, all else by the initial student",
     ),
     "flip-t": from_rule(FlipRule(negative="initial"), "negative flips by the initial student, all else by the teacher"),
     "flip-avg": from_rule(

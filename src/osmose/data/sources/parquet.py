@@ -77,12 +77,13 @@ def _read(paths: list[Path]) -> tuple[Any, torch.Tensor, tuple[str, ...] | None]
     tables = []
     for path in paths:
         try:
-            tables.append(pq.read_table(path, columns=["image", "label"], partitioning=None))
+            with pq.ParquetFile(path) as file:
+                missing = {"image", "label"} - set(file.schema_arrow.names)
+                if missing:
+                    raise UserError(f"{path} lacks the column {min(missing)}: give a file with columns image and label")
+                tables.append(file.read(columns=["image", "label"]))
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{path} is not a readable parquet file: give one with columns image and label") from error
-        missing = {"image", "label"} - set(tables[-1].column_names)
-        if missing:
-            raise UserError(f"{path} lacks the column {min(missing)}: give a file with columns image and label")
     schema, label_type = tables[0].schema, tables[0].schema.field("label").type
     try:
         table = pa.concat_tables(tables)

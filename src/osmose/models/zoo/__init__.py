@@ -41,15 +41,15 @@ ZOO: dict[str, Architecture] = {
     ),
     "cnn-s": Architecture(
         family="cnn",
-        description="five convolutions with batch normalisation",
+        description="four convolutions with batch normalisation",
         body=PlainCNN,
-        settings={"widths": (16, 32, 32, 48, 48), "strides": (2, 1, 2, 1, 1), "batch_norm": True},
+        settings={"widths": (16, 32, 48, 64), "strides": (2, 2, 1, 1), "batch_norm": True},
     ),
     "resnet-s": Architecture(
         family="cnn",
         description="residual network of three blocks with batch normalisation",
         body=ResNet,
-        settings={"widths": (32, 64, 96)},
+        settings={"widths": (16, 48, 96)},
     ),
     "vit-xs": Architecture(
         family="transformer",
@@ -59,15 +59,15 @@ ZOO: dict[str, Architecture] = {
     ),
     "vit-s": Architecture(
         family="transformer",
-        description="four layers on 49 patches of 4x4",
+        description="three layers on 16 patches of 7x7",
         body=ViT,
-        settings={"patch": 4, "width": 48, "depth": 4, "heads": 4},
+        settings={"patch": 7, "width": 64, "depth": 3, "heads": 4},
     ),
     "vit-m": Architecture(
         family="transformer",
-        description="five layers on 49 patches of 4x4, dropout and stochastic depth 0.1",
+        description="four layers on 16 patches of 7x7, dropout and stochastic depth 0.1",
         body=ViT,
-        settings={"patch": 4, "width": 80, "depth": 5, "heads": 5, "dropout": 0.1, "drop_path": 0.1},
+        settings={"patch": 7, "width": 80, "depth": 4, "heads": 4, "dropout": 0.1, "drop_path": 0.1},
     ),
     "mlp-xs": Architecture(
         family="mlp",
@@ -77,14 +77,14 @@ ZOO: dict[str, Architecture] = {
     ),
     "mixer-s": Architecture(
         family="mlp",
-        description="MLP-Mixer of four layers on 49 patches of 4x4",
+        description="MLP-Mixer of three layers on 49 patches of 4x4",
         body=Mixer,
-        settings={"patch": 4, "width": 48, "depth": 4, "token_hidden": 32},
+        settings={"patch": 4, "width": 48, "depth": 3, "token_hidden": 32},
     ),
     "resmlp-m": Architecture(
         family="mlp",
-        description="ResMLP of five layers on 49 patches of 4x4",
+        description="ResMLP of five layers on 16 patches of 7x7",
         body=ResMLP,
-        settings={"patch": 4, "width": 96, "depth": 5},
+        settings={"patch": 7, "width": 96, "depth": 5},
     ),
 }

@@ -60,11 +60,3 @@ class Patches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W] to tokens [B, N, D]."""
         return self.project(F.pad(x, self.padding)).flatten(2).transpose(1, 2)
-
-
-def truncated_normal(module: nn.Module) -> None:
-    """Draw weights of linear and patch layers from a normal of deviation 0.02, cut at two of them; zero the biases."""
-    if isinstance(module, nn.Linear | nn.Conv2d):
-        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

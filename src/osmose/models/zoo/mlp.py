@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from osmose.models.zoo.body import Body, Patches, truncated_normal
+from osmose.models.zoo.body import Body, Patches
 
 
 class MLP(Body):
@@ -140,7 +140,6 @@ class ResMLP(Body):
         self.patches = Patches(channels=channels, image_size=image_size, size=patch, width=width)
         self.layers = nn.Sequential(*(_ResMLPLayer(self.patches.number, width, mlp_ratio) for _ in range(depth)))
         self.affine = _Affine(width)
-        self.apply(truncated_normal)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised images [B, C, H, W] to tokens [B, N, D]."""

@@ -27,4 +27,4 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
 
 def cannot_write(path: Path, error: OSError) -> UserError:
     """The error for a file or folder that cannot be written, with the reason the system gives."""
-    return UserError(f"cannot write {path}: {error.strerror}; free or change the place with --output")
+    return UserError(f"cannot write {path}: {error.strerror}; free space there, or choose another place")
