@@ -288,13 +288,21 @@ def _show_rows(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table()
-    columns = list(dict.fromkeys(key for row in rows for key in row if not isinstance(row[key], list | dict)))
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in dict.fromkeys(key for row in rows for key in row if not isinstance(row[key], list | dict)):
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in ("name", "key"))
+    columns = [str(column.header).replace(" ", "_") for column in table.columns]
     for row in rows:
-        table.add_row(*("" if row.get(key) is None else str(row[key]) for key in columns))
-    Console(highlight=False).print(table)
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    console = Console(highlight=False)
+    console.width = console.width if console.is_terminal else 160
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ def execute(
         fabric.barrier()
         finished = folder.result()
         if finished is not None:
+            progress.message(f"{output} is finished; --fresh runs it again")
             return Result(_product(output, recipe, modules or {}), finished, output)
         cast = gather(recipe, modules or {})
         engine = prepare(recipe, cast, folder, fabric, progress)
@@ -101,8 +102,14 @@ def execute(
             _keep_unnamed(cast, output, modules or {})
         chosen = engine.fit()
         if fabric.is_global_zero:
+            students = {"after": cast.student, **_chosen_student(cast.student, chosen)}
             cast.student.save(output / "student.safetensors", epoch=recipe.epochs)
-            numbers = final_numbers(recipe, cast, chosen, fabric.device, _shares(folder.metrics))
+            if "chosen" in students:
+                students["chosen"].save(output / "student-chosen.safetensors", epoch=chosen.epoch)
+            numbers = final_numbers(recipe, cast, students, fabric.device)
+            numbers["share"] = _shares(folder.metrics)
+            if numbers["chosen"]:
+                numbers["chosen"] = {"epoch": chosen.epoch, **numbers["chosen"]}
             folder.finish({**numbers, "seconds": round(engine.seconds, 1), "environment": environment(fabric)})
         fabric.barrier()
         return Result(cast.student.cpu().eval(), folder.result() or {}, output)
@@ -160,26 +167,23 @@ def prepare(
     return engine
 
 
-def final_numbers(
-    recipe: Recipe, cast: Cast, chosen: Chosen, device: torch.device, shares: dict[str, float]
-) -> dict[str, Any]:
-    """Everything result.json says of a finished run but its time; only here is the test part read.
+def final_numbers(recipe: Recipe, cast: Cast, students: Mapping[str, Network], device: torch.device) -> dict[str, Any]:
+    """What a finished run measured; only here is the test part read.
 
-    "chosen" holds the numbers of the epoch with the best held-out score, the top level those of the last epoch.
+    Args:
+        recipe: the run's recipe.
+        cast: who took part.
+        students: "after", the student of the last epoch, whose numbers are the top level; and "chosen", that of the epoch with
+            the best held-out score.
+        device: where the networks run.
     """
-    student = cast.student
-    networks = {"before": cast.initial, **cast.teachers, "after": student}
-    if chosen.weights:
-        best = copy.deepcopy(student)
-        best.load_state_dict(chosen.weights["student"])
-        networks["chosen"] = best
+    networks = {"before": cast.initial, **cast.teachers, **students}
     parts = {"test": cast.data.test(), **({"heldout": cast.data.heldout} if cast.data.heldout else {})}
     measured: dict[str, dict[str, Any]] = {}
     for part, split in parts.items():
         logits = {role: predict(network.to(device), split, device=device) for role, network in networks.items()}
-        measured[part] = _measure(logits, split, list(cast.teachers))
-    test = measured.pop("test")
-    heldout = measured.get("heldout", {})
+        measured[part] = _measure(logits, split, list(students), list(cast.teachers))
+    test, heldout = measured["test"], measured.get("heldout", {})
     return {
         "student": recipe.student,
         "teacher": recipe.teacher,
@@ -188,16 +192,24 @@ def final_numbers(
         "seed": recipe.seed,
         "unit": "percent of samples" if cast.data.task == "classification" else "mean squared error",
         **test["after"],
-        "share": shares,
         "heldout": heldout.get("after"),
-        "chosen": {"epoch": chosen.epoch, **test["chosen"], "heldout": heldout["chosen"]} if chosen.weights else None,
+        "chosen": {**test["chosen"], "heldout": heldout["chosen"]} if "chosen" in test else None,
     }
 
 
-def _measure(logits: dict[str, Tensor], split: Split, teachers: list[str]) -> dict[str, dict[str, Any]]:
-    """The transfer's numbers on one part for the last and the chosen student."""
+def _chosen_student(student: Network, chosen: Chosen) -> dict[str, Network]:
+    if not chosen.weights:
+        return {}
+    best = copy.deepcopy(student)
+    best.load_state_dict(chosen.weights["student"])
+    return {"chosen": best}
+
+
+def _measure(
+    logits: dict[str, Tensor], split: Split, students: list[str], teachers: list[str]
+) -> dict[str, dict[str, Any]]:
+    """The transfer's numbers on one part, for each of the students."""
     assert split.labels is not None
-    students = [role for role in ("after", "chosen") if role in logits]
     if split.labels.is_floating_point():
         error = {role: (values.squeeze(-1) - split.labels).square().mean().item() for role, values in logits.items()}
         return {role: {"mse_before": error["before"], "mse_after": error[role]} for role in students}

@@ -1,6 +1,7 @@
 """Files that are either whole or absent."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from osmose.errors import UserError
@@ -21,7 +22,8 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only file system even this fails
+            part.unlink()
         raise cannot_write(path, error) from error
 
 

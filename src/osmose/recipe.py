@@ -38,6 +38,7 @@ class Data:
         labelled: whether the training part's labels may be used.
         heldout: share of the training images held out, where the data set does not fix it.
         image_size: side of the square that images are resized and centre-cropped to, where they have several sizes.
+        crop_ratio: side of that crop over the shorter side of the resized image (timm's crop_pct).
     """
 
     name: str = "fashion-mnist-mini"
@@ -46,6 +47,7 @@ class Data:
     labelled: bool = True
     heldout: float = 0.1
     image_size: int | None = None
+    crop_ratio: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

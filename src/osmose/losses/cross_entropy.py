@@ -3,10 +3,12 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from osmose.losses.precision import widened
+
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy of logits [n, c] with classes int64 [n], the labels smoothed by `smoothing` / c (a scalar)."""
-    return F.cross_entropy(logits.float() if logits.dtype.itemsize < 4 else logits, labels, label_smoothing=smoothing)
+    return F.cross_entropy(widened(logits), labels, label_smoothing=smoothing)
 
 
 def cross_entropy_of_probabilities(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -15,6 +17,6 @@ def cross_entropy_of_probabilities(logits: Tensor, labels: Tensor, *, smoothing:
     softmax is taken twice, -log softmax(p')_y with p' = (1 - a) softmax(z) + a / c, so the gradient is nearly flat. Only for
     reproducing the published XE-KL numbers. Arguments as for `cross_entropy`.
     """
-    probabilities = F.softmax(logits, dim=-1)
+    probabilities = F.softmax(widened(logits), dim=-1)
     smoothed = (1 - smoothing) * probabilities + smoothing / logits.shape[-1]
     return cross_entropy(smoothed, labels)

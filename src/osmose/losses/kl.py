@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from osmose.losses.precision import widened
+
 
 def kl_divergence(student: Tensor, target: Tensor, *, temperature: float = 1.0, keep: Tensor | None = None) -> Tensor:
     """T^2/n * sum_i KL(softmax(target_i / T) || softmax(student_i / T)): arXiv 2310.17653, eq 1, and Hinton et al. 2015.
@@ -35,8 +37,7 @@ def soft_cross_entropy(
 
 
 def _softened(student: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    wide = [logits if logits.dtype.itemsize >= 4 else logits.float() for logits in (student, target)]
-    log_student, log_target = (F.log_softmax(logits / temperature, dim=-1) for logits in wide)
+    log_student, log_target = (F.log_softmax(widened(logits) / temperature, dim=-1) for logits in (student, target))
     return log_student, log_target
 
 

@@ -1,0 +1,175 @@
+"""Studies: lists of students, teachers, methods, settings and seeds become a grid of runs, each in a folder of its own.
+
+A study is a mapping of these keys, all of them optional:
+
+- `recipe`: a packaged recipe or a recipe file, and `base`: recipe keys laid over it; together what all runs share.
+- `students`, `teachers`: models; an entry of `teachers` may be a list, for several at once. `zoo` stands for the whole zoo.
+- `methods`: variants by name, each with recipe keys laid over the base.
+- `settings`: further recipe keys (`method.temperature`), each with a list of values. A variant may have `settings` of its own.
+- `seeds`: seeds of the runs.
+- `skip_same`: leave out a student that would be its own teacher (default true).
+
+Every combination is a run, but what a variant fixes itself (`teacher`, `seed`, a setting) is not varied for it. `$student` in
+the name of a teacher stands for the student's name. Where the study leaves `threads` open, runs share the machine's cores.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from osmose import jobs as processes
+from osmose import recipe as recipes
+from osmose import table
+from osmose.data.sources import find
+from osmose.engine.folder import _differences
+from osmose.errors import UserError, unknown
+from osmose.files import write_atomically
+from osmose.models import load_model, show_models
+from osmose.recipe import Plain, Recipe
+
+_KEYS = ("recipe", "base", "students", "teachers", "methods", "settings", "seeds", "skip_same")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        name: its folder's name.
+        method: the variant's name.
+        settings: the varied recipe keys with this run's values.
+        recipe: the resolved recipe.
+    """
+
+    name: str
+    method: str
+    settings: Plain
+    recipe: Recipe
+
+    def row(self, numbers: Mapping[str, Any]) -> table.Row:
+        """The run's row of the study's table, from its result.json."""
+        identity = {
+            "student": self.recipe.student,
+            "teacher": " + ".join(self.recipe.roles.values()) or None,
+            "method": self.method,
+            "settings": ", ".join(f"{key}={_text(value)}" for key, value in self.settings.items()),
+            "seed": self.recipe.seed,
+            "data": self.recipe.data.name,
+            "folder": f"runs/{self.name}",
+        }
+        return table.row(identity, numbers)
+
+
+def load(name: str) -> Plain:
+    """The plain values of a study file, or of a packaged study by name.
+
+    Raises:
+        UserError: when there is no such file or study, or it is not a YAML mapping.
+    """
+    folder = resources.files("osmose").joinpath("recipes", "studies")
+    packaged = {file.name.removesuffix(".yaml"): str(file) for file in folder.iterdir()}
+    if name not in packaged and not Path(name).is_file():
+        raise unknown("study file or packaged study", name, packaged)
+    return recipes.load(packaged.get(name, name))
+
+
+def expand(study: Mapping[str, Any]) -> list[Cell]:
+    """Every run of a study, resolved, in the order of its lists: methods, settings, students, teachers, seeds.
+
+    Raises:
+        UserError: for a mistake in any run: an unknown key, model or data set, a wrong type, two runs of one name.
+    """
+    for key in study:
+        if key not in _KEYS:
+            raise unknown("study key", str(key), _KEYS)
+    packaged = recipes.load(str(study["recipe"])) if "recipe" in study else {}
+    base = recipes.merge(packaged, _mapping(study, "base"))
+    axes = {
+        "student": _models(study, "students", (str,)),
+        "teacher": _models(study, "teachers", (str, list, type(None))),
+        "seed": _list(study, "seeds", (int,)),
+    }
+    axes = {key: values for key, values in axes.items() if values}
+    skip_same = bool(axes.get("teacher")) and study.get("skip_same", True)
+    found: dict[str, Cell] = {}
+    for method, variant in (_mapping(study, "methods") or {"": {}}).items():
+        if not isinstance(variant, Mapping):
+            raise UserError(f"study method '{method}' is {variant!r}: give recipe keys, for example {{method: distill}}")
+        settings = {**_mapping(study, "settings"), **_mapping(variant, "settings")}
+        own = {key: value for key, value in variant.items() if key != "settings"}
+        open_axes = {key: values for key, values in axes.items() if key not in own}
+        open_settings = {key: _list(settings, key) for key in settings if not _fixes(own, key)}
+        for cell in _variant(str(method), recipes.merge(base, own), open_settings, open_axes):
+            if skip_same and "teacher" not in own and cell.recipe.student in cell.recipe.roles.values():
+                continue
+            if cell.name in found:
+                raise UserError(f"the study has two runs called '{cell.name}': give every name, seed and value once")
+            found[cell.name] = cell
+    if not found:
+        raise UserError("the study has no runs: give a teacher other than the student, or skip_same: false")
+    _check_names(list(found.values()))
+    return list(found.values())
+
+
+def run(
+    study: Mapping[str, Any],
+    folder: Path,
+    *,
+    command: str,
+    jobs: int = 1,
+    quiet: bool = True,
+    start: processes.Start = processes.start_run,
+) -> Plain:
+    """Execute what is missing of a study, and keep its table up to date.
+
+    Args:
+        study: the study's plain values.
+        folder: gets study.yaml, table.parquet, table.md, and in runs/ a folder, a recipe and a log for each run.
+        command: how the table is made again, for table.md.
+        jobs: runs at a time; each gets its share of the cores, where the study does not say how many threads it has.
+        quiet: show no progress.
+        start: starts a run.
+
+    Returns:
+        {"runs": how many, "finished": how many, "failed": reasons by name, "table": path of table.md, "summary": as
+        `table.summarise`}.
+
+    Raises:
+        UserError: for a mistake in any run, or a folder that holds the run of another recipe; nothing was started then.
+    """
+    if jobs < 1:
+        raise UserError(f"--jobs is {jobs}: give a number of runs at a time, at least 1")
+    table.check_installed()
+    cells = expand(study)
+    runs = folder / "runs"
+    with processes.locked(runs, quiet=quiet) as lock:
+        share = max(1, (os.cpu_count() or 1) // jobs)
+        cells = [_settle(cell, runs / cell.name, share) for cell in cells]
+        write_atomically(folder / "study.yaml", yaml.safe_dump(dict(study), sort_keys=False).encode())
+        results: dict[str, Plain] = {}
+
+        def finished(name: str, numbers: Plain) -> list[table.Row]:
+            results[name] = numbers
+            rows = [cell.row(results[cell.name]) for cell in cells if cell.name in results]
+            table.write(folder, rows, _about(cells, results, command))
+
+        failed = processes.execute(
+            {cell.name: cell.recipe for cell in cells},
+            runs, jobs=jobs, lock=lock, finished=tabulate, quiet=quiet, start=start,
+        )  # fmt: skip
+    return {
+        "runs": len(cells),
+        "finished": len(results),
+        "failed": failed,
+        "table": str(folder / "table.md"),
+        "summary": table.summarise(rows),
+    }

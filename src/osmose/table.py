@@ -1,0 +1,164 @@
+"""A study's table: one row a run, a summary per method, written as parquet and markdown."""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+from osmose.errors import UserError
+from osmose.files import write_atomically
+
+Row = dict[str, Any]
+
+PARTS = {"test": "", "held-out": "heldout_", "test, chosen epoch": "chosen_"}
+"""What a summary is made for, and the prefix of its columns: both parts after the last epoch, and the test part after the
+epoch that was best on the held-out part."""
+
+_LEGEND = """\
+Success rate of a student: the share of its teachers with a positive transfer delta. Its median is over students; pooled is over
+all pairs. A pair's delta, gain and loss are means over its seeds; seed sd is the standard deviation between a pair's seeds
+(root mean square over pairs). Better and worse: the share of runs, seeds counted singly, whose change McNemar's test finds
+significant (p < 0.05). Deltas in points, all else in percent."""
+
+_SUMMARY = {
+    "on": "part", "method": "method", "settings": "settings", "students": "students", "pairs": "pairs", "runs": "runs",
+    "success, median": "success_rate_median", "pooled": "success_rate_pooled", "delta, mean": "delta_mean",
+    "median": "delta_median", "min": "delta_min", "max": "delta_max", "seed sd": "delta_seed_sd",
+    "better": "significantly_better", "worse": "significantly_worse", "gain": "gain_mean", "loss": "loss_mean",
+}  # fmt: skip
+_RUNS = {
+    "student": "student", "teacher": "teacher", "method": "method", "settings": "settings", "seed": "seed",
+    "before": "accuracy_before", "after": "accuracy_after", "delta": "transfer_delta", "gain": "knowledge_gain",
+    "loss": "knowledge_loss", "p": "mcnemar_p", "held-out delta": "heldout_transfer_delta",
+    "chosen epoch": "chosen_epoch", "its delta": "chosen_transfer_delta", "mse before": "mse_before",
+    "mse after": "mse_after", "seconds": "seconds",
+}  # fmt: skip
+
+
+def check_installed() -> None:
+    """Raise `UserError` unless tables can be written."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise UserError("studies need the extra 'study': pip install 'osmose[study]'") from None
+
+
+def row(identity: Row, numbers: Mapping[str, Any]) -> Row:
+    """A run's row: what it was, and every number of its result.json under one flat name.
+
+    Args:
+        identity: student, teacher, method (of the study), settings, seed, data and folder.
+        numbers: the content of result.json; `heldout: {transfer_delta: 1}` becomes `heldout_transfer_delta`.
+    """
+    left_out = {*identity, "environment"}
+    kept = {key: value for key, value in numbers.items() if key not in left_out and value is not None}
+    return {**identity, **_flat(kept)}
+
+
+def summarise(rows: Iterable[Row]) -> list[Row]:
+    """The transfer measures of each method, with each combination of settings, on each of `PARTS`.
+
+    The success rate of a student is the percentage of its teachers with a transfer delta above zero (arXiv 2310.17653); here
+    as the median over students and pooled over all pairs of student and teacher. A pair's delta, gain and loss are the means
+    over its seeds; significance is counted for each run. Runs of regression, which have no transfer delta, are left out.
+    """
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for one in rows:
+        for part, prefix in PARTS.items():
+            if one.get(f"{prefix}transfer_delta") is not None:
+                groups.setdefault((part, one["method"], one["settings"]), []).append(one)
+    order = list(PARTS)
+    return [
+        {"part": part, "method": method, "settings": settings, **_measures(group, PARTS[part])}
+        for (part, method, settings), group in sorted(groups.items(), key=lambda item: order.index(item[0][0]))
+    ]
+
+
+def _measures(rows: list[Row], prefix: str) -> Row:
+    pairs: dict[tuple[Any, Any], list[Row]] = {}
+    for one in rows:
+        pairs.setdefault((one["student"], one["teacher"]), []).append(one)
+
+    def of_pairs(key: str) -> list[float]:
+        means = (fmean(one[prefix + key] for one in seeds) for seeds in pairs.values())
+        return [round(mean, 9) for mean in means]  # seeds that cancel out are no success
+
+    deltas = of_pairs("transfer_delta")
+    by_student: dict[Any, list[bool]] = {}
+    for (student, _), delta in zip(pairs, deltas, strict=True):
+        by_student.setdefault(student, []).append(delta > 0)
+    repeated = [[one[prefix + "transfer_delta"] for one in seeds] for seeds in pairs.values() if len(seeds) > 1]
+    significant = [one[prefix + "transfer_delta"] for one in rows if one[prefix + "mcnemar_p"] < 0.05]
+    return {
+        "students": len(by_student),
+        "pairs": len(pairs),
+        "runs": len(rows),
+        "success_rate_median": median(100 * fmean(won) for won in by_student.values()),
+        "success_rate_pooled": 100 * fmean(delta > 0 for delta in deltas),
+        "delta_mean": fmean(deltas),
+        "delta_median": median(deltas),
+        "delta_min": min(deltas),
+        "delta_max": max(deltas),
+        "delta_seed_sd": fmean(stdev(seeds) ** 2 for seeds in repeated) ** 0.5 if repeated else None,
+        "significantly_better": 100 * sum(delta > 0 for delta in significant) / len(rows),
+        "significantly_worse": 100 * sum(delta < 0 for delta in significant) / len(rows),
+        "gain_mean": fmean(of_pairs("knowledge_gain")),
+        "loss_mean": fmean(of_pairs("knowledge_loss")),
+    }
+
+
+def write(folder: Path, rows: Sequence[Row], about: Mapping[str, str]) -> None:
+    """Write table.parquet, which has every column, and table.md, for people, each atomically.
+
+    Args:
+        folder: where to.
+        rows: as `row` gives them, in order.
+        about: what table.md says above the tables, by heading.
+
+    Raises:
+        UserError: when a file cannot be written.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = dict.fromkeys(key for one in rows for key in one)
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({key: [one.get(key) for one in rows] for key in columns}), buffer)
+    write_atomically(folder / "table.parquet", buffer.getbuffer())
+    text = [f"# Study {folder.name}\n", *(f"- {heading}: {value}" for heading, value in about.items())]
+    summary = summarise(rows)
+    if summary:
+        text += ["\n## Summary\n", _markdown(summary, _SUMMARY), "\n" + _LEGEND]
+    if rows:
+        text += ["\n## Runs\n", _markdown(rows, _RUNS)]
+        text += ["\nAccuracies on the test part, in percent of samples; table.parquet has every column."]
+    write_atomically(folder / "table.md", ("\n".join(text) + "\n").encode())
+
+
+def _flat(value: Any, name: str = "") -> Row:
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value, start=1)
+    else:
+        return {name: value}
+    return {key: one for inner, part in items for key, one in _flat(part, f"{name}_{inner}" if name else inner).items()}
+
+
+def _markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
+    """A table of the columns (heading to key) that any row fills."""
+    filled = {heading: key for heading, key in columns.items() if any(one.get(key) not in (None, "") for one in rows)}
+    numeric = {key: any(isinstance(one.get(key), int | float) for one in rows) for key in filled.values()}
+    lines = [list(filled), ["---:" if numeric[key] else "---" for key in filled.values()]]
+    lines += [[_text(key, one.get(key)) for key in filled.values()] for one in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    if key == "mcnemar_p" or key.startswith("mse"):
+        return f"{value:.2g}"
+    signed = key.endswith("transfer_delta") or (key.startswith("delta_") and key != "delta_seed_sd")
+    return f"{value:+.2f}" if signed else f"{value:.2f}"
