@@ -1,7 +1,9 @@
 """The Python functions behind `osmose.transfer`, `osmose.run` and `osmose.study`."""
 
+import copy
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from osmose import execution
+from osmose import execution, grid
 from osmose import recipe as recipes
 from osmose.data import load_data
 from osmose.errors import UserError
@@ -19,8 +21,9 @@ from osmose.execution import Result, execute
 from osmose.files import write_atomically
 from osmose.models import load_model
 from osmose.pair_check import check_head
+from osmose.processes import is_first
 
-__all__ = ["Result", "evaluate", "run", "transfer"]
+__all__ = ["Result", "evaluate", "run", "study", "transfer"]
 
 Model = str | nn.Module
 Numbers = dict[str, Any]
@@ -98,8 +101,44 @@ def run(
     steps = {name: recipes.resolve(recipes.with_products(stage, place)) for name, stage in stages.items()}
     results = {name: execute(step, place / name, fresh=fresh, quiet=quiet) for name, step in steps.items()}
     numbers = {"stages": {name: result.numbers for name, result in results.items()}}
-    write_atomically(place / "result.json", json.dumps(numbers, indent=2).encode(), b"\n")
+    if is_first():
+        write_atomically(place / "result.json", json.dumps(numbers, indent=2).encode(), b"\n")
     return Result(results[list(results)[-1]].student, numbers, place)
+
+
+def study(
+    study: str | Path | Mapping[str, Any], *, output: str | Path | None = None, jobs: int = 1, quiet: bool = True
+) -> Numbers:
+    """Run every combination of a study's lists, and tabulate them.
+
+    Finished runs are not run again and interrupted ones go on. On SIGTERM and SIGINT the runs under way write a checkpoint.
+
+    Args:
+        study: a study file, the name of a packaged study, or plain values (keys: see `osmose.grid`).
+        output: the study's folder; by default studies/NAME. It gets table.parquet, table.md, and the runs' folders in runs/.
+        jobs: runs at a time, each in a process of its own with its share of the cores.
+        quiet: show no progress.
+
+    Returns:
+        {"runs": how many, "finished": how many, "table": path of table.md, "summary": a row per method and part of the data}.
+
+    Raises:
+        UserError: naming what is wrong and its cure, before the first run where it can be known; or the runs that failed, after
+            all others have finished.
+    """
+    values = dict(study) if isinstance(study, Mapping) else grid.load(str(study))
+    place = Path(output) if output else Path("studies") / ("study" if isinstance(study, Mapping) else Path(study).stem)
+    relative = os.path.relpath(place)
+    file = os.path.relpath(study) if isinstance(study, str | Path) and Path(study).exists() else study
+    source = f"{relative}/study.yaml" if isinstance(study, Mapping) else file
+    numbers = grid.run(values, place, command=f"osmose study {source} --output {relative}", jobs=jobs, quiet=quiet)
+    failed = numbers.pop("failed")
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {numbers['runs']} runs failed ({', '.join(failed)}), the first with: "
+            f"{next(iter(failed.values()))}; the same command goes on with them, their logs are in {place}/runs"
+        )
+    return numbers
 
 
 def estimate(recipe: Mapping[str, Any]) -> Numbers:
@@ -139,7 +178,11 @@ def evaluate(
     """
     loaded = load_data(data)
     split = {"test": loaded.test, "heldout": lambda: loaded.heldout, "train": lambda: loaded.train}[part]()
-    network = load_model(model, classes=None if isinstance(model, nn.Module) else loaded.classes)
+    network = (
+        load_model(copy.deepcopy(model), channels=loaded.channels)
+        if isinstance(model, nn.Module)
+        else load_model(model, classes=loaded.classes, channels=loaded.channels, image_size=loaded.image_size)
+    )
     if split is None or split.labels is None:
         raise UserError(f"{data} has no labelled part '{part}': use another --part")
     check_head(network.name, network, loaded)
@@ -160,4 +203,5 @@ def default_folder(recipe: recipes.Recipe, whole: str | None = None) -> Path:
 
 
 def _module_name(module: nn.Module) -> str:
-    return f"module:{type(module).__name__}"
+    """Type and weights: other weights are another recipe."""
+    return f"module:{type(module).__name__}-{load_model(copy.deepcopy(module)).digest()[:8]}"

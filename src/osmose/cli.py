@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import osmose
 from osmose.errors import UserError
@@ -27,10 +27,9 @@ Any key of the recipe is a flag too: --view.crop shift, --method.kl_weight 0.5, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 for a user's mistake, 130 or 143 when interrupted."""
-    parser = _parser()
-    options, extra = parser.parse_known_args(arguments)
-    command: Callable[[argparse.Namespace, dict[str, Any]], int] = options.run
     try:
+        options, extra = _parser().parse_known_args(arguments)
+        command: Callable[[argparse.Namespace, dict[str, Any]], int] = options.run
         return command(options, _changes(options, extra))
     except UserError as error:
         print(f"osmose: {error}", file=sys.stderr)
@@ -41,8 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="osmose", description="Move knowledge between trained neural networks.")
+    parser = _Parser(prog="osmose", description="Move knowledge between trained neural networks.")
     parser.add_argument("--version", action="version", version=osmose.__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -135,6 +141,8 @@ def _changes(options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
         *parents, last = key.split(".")
         for parent in parents:
             section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise UserError(f"--{key} is inside '{parent}', which is a single value: see osmose show settings")
         if isinstance(value, list):
             section[last] = value[0] if len(value) == 1 else value
         else:
@@ -172,16 +180,20 @@ def _execute(options: argparse.Namespace, values: dict[str, Any]) -> int:
     _import_files(options.imports)
     from osmose import api
     from osmose.engine.interrupt import Interrupted
+    from osmose.processes import is_first
 
-    if options.dry_run:
-        _print(options, api.estimate(values), _show_estimate)
-        return 0
     try:
-        result = api.run(values, output=options.output, fresh=options.fresh, quiet=False)
+        if options.dry_run:
+            numbers, show = api.estimate(values), _show_estimate
+        else:
+            result = api.run(values, output=options.output, fresh=options.fresh, quiet=False)
+            numbers, show = {**result.numbers, "folder": str(result.folder)}, _show_result
     except Interrupted as stopped:
-        print(f"osmose: {stopped}", file=sys.stderr)
+        if is_first():
+            print(f"osmose: {stopped}", file=sys.stderr)
         return 128 + stopped.signal
-    _print(options, {**result.numbers, "folder": str(result.folder)}, _show_result)
+    if is_first():
+        _print(options, numbers, show)
     return 0
 
 

@@ -11,6 +11,19 @@ class UserError(Exception):
     """
 
 
+def check(valid: bool, key: str, value: object, rule: str) -> None:
+    """Raise a `UserError` unless a setting is valid.
+
+    Args:
+        valid: whether it is.
+        key: the setting's name in the recipe.
+        value: what the user gave.
+        rule: what it may be.
+    """
+    if not valid:
+        raise UserError(f"key '{key}' is {value!r}: set it to {rule}")
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not registered, with the nearest known one.
 

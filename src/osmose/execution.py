@@ -8,6 +8,7 @@ import platform
 import resource
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,16 @@ from osmose.engine.fabric import make_fabric
 from osmose.engine.folder import RunFolder
 from osmose.engine.loop import Engine
 from osmose.engine.progress import Progress
+from osmose.errors import UserError
 from osmose.evaluate import predict
 from osmose.evaluate.heldout import HeldOut
 from osmose.evaluate.transfer import right, transfer_numbers
 from osmose.models import load_model
 from osmose.models.network import Network
+from osmose.models.sources.file import metadata
 from osmose.pair_check import check_pair
+from osmose.processes import together
+from osmose.random import stream
 from osmose.recipe import Recipe
 from osmose.signals import Frozen
 
@@ -88,30 +93,36 @@ def execute(
         Interrupted: on SIGTERM or SIGINT, after a checkpoint was written.
     """
     fabric = make_fabric(recipe)
-    progress = Progress(quiet=quiet or not fabric.is_global_zero)
-    with RunFolder(output, recipe.plain(), fresh=fresh, owner=fabric.is_global_zero) as folder:
-        fabric.barrier()
+    first = fabric.is_global_zero
+    progress = Progress(quiet=quiet or not first)
+    modules = modules or {}
+    with ExitStack() as stack:
+        with together(fabric):
+            folder = stack.enter_context(RunFolder(output, recipe.plain(), fresh=fresh, owner=first))
         finished = folder.result()
         if finished is not None:
             progress.message(f"{output} is finished; --fresh runs it again")
-            return Result(_product(output, recipe, modules or {}), finished, output)
-        cast = gather(recipe, modules or {})
-        engine = prepare(recipe, cast, folder, fabric, progress)
-        if fabric.is_global_zero:
+            return Result(_product(output, modules), finished, output)
+        with together(fabric):
+            cast = gather(recipe, modules)
+            if not fresh:
+                _restore_unnamed(cast, output)
+            engine = prepare(recipe, cast, folder, fabric, progress)
             folder.begin()
-            _keep_unnamed(cast, output, modules or {})
+            if first:
+                _keep_unnamed(cast, output, modules)
         chosen = engine.fit()
-        if fabric.is_global_zero:
-            students = {"after": cast.student, **_chosen_student(cast.student, chosen)}
-            cast.student.save(output / "student.safetensors", epoch=recipe.epochs)
-            if "chosen" in students:
-                students["chosen"].save(output / "student-chosen.safetensors", epoch=chosen.epoch)
-            numbers = final_numbers(recipe, cast, students, fabric.device)
-            numbers["share"] = _shares(folder.metrics)
-            if numbers["chosen"]:
-                numbers["chosen"] = {"epoch": chosen.epoch, **numbers["chosen"]}
-            folder.finish({**numbers, "seconds": round(engine.seconds, 1), "environment": environment(fabric)})
-        fabric.barrier()
+        with together(fabric):
+            if first:
+                students = {"after": cast.student, **_chosen_student(cast.student, chosen)}
+                cast.student.save(output / "student.safetensors", epoch=recipe.epochs)
+                if "chosen" in students:
+                    students["chosen"].save(output / "student-chosen.safetensors", epoch=chosen.epoch)
+                numbers = final_numbers(recipe, cast, students, fabric.device)
+                numbers["share"] = _shares(folder.metrics)
+                if numbers["chosen"]:
+                    numbers["chosen"] = {"epoch": chosen.epoch, **numbers["chosen"]}
+                folder.finish({**numbers, "seconds": round(engine.seconds, 1), "environment": environment(fabric)})
         return Result(cast.student.cpu().eval(), folder.result() or {}, output)
 
 
@@ -128,7 +139,7 @@ def gather(recipe: Recipe, modules: Modules) -> Cast:
 
     def load(role: str, name: str) -> Network:
         if role in modules:
-            return copy.deepcopy(load_model(modules[role]))
+            return load_model(copy.deepcopy(modules[role]), channels=data.channels)
         return load_model(name, stream=f"{role}/init", **wanted)
 
     student = load("student", recipe.student)
@@ -140,12 +151,12 @@ def prepare(
     recipe: Recipe, cast: Cast, folder: RunFolder, fabric: lightning_fabric.Fabric, progress: Progress
 ) -> Engine:
     """The engine that trains a recipe's method, after the pair check."""
-    _restore_unnamed(cast, folder.path)
     cls, arguments = recipe.method_arguments()
     frozen = {
         role: Frozen(network, fabric.device) for role, network in {**cast.teachers, "initial": cast.initial}.items()
     }
-    method = cls(cast.student, frozen, **arguments)
+    with stream(recipe.seed, "method/init"):
+        method = cls(cast.student, frozen, **arguments)
     names = {name: cast.teachers[role] for role, name in recipe.roles.items()}
     for note in check_pair(cast.student, names, cast.data, method):
         progress.message(f"note: {note}")
@@ -164,6 +175,8 @@ def prepare(
     )
     if cast.data.heldout is not None:
         engine.evaluate = HeldOut(cast.initial, cast.student, cast.data.heldout, fabric)
+    elif any(player.plateau for player in engine.players.values()):
+        raise UserError(f"schedule plateau needs held-out samples, {recipe.data.name} has none: set data.heldout")
     return engine
 
 
@@ -247,14 +260,15 @@ def environment(fabric: lightning_fabric.Fabric) -> dict[str, Any]:
     }
 
 
-def _product(output: Path, recipe: Recipe, modules: Modules) -> Network:
+def _product(output: Path, modules: Modules) -> Network:
     """The student of a finished run."""
     path = output / "student.safetensors"
     if "student" not in modules:
-        return load_model(f"file:{path}")
-    student = copy.deepcopy(load_model(modules["student"]))
+        return load_model(f"file:{path}").eval()
+    channels = metadata(path)["preprocessing"]["channels"]
+    student = load_model(copy.deepcopy(modules["student"]), channels=channels)
     student.body.load_state_dict(load_file(path))
-    return student
+    return student.eval()
 
 
 def _keep_unnamed(cast: Cast, output: Path, modules: Modules) -> None:

@@ -103,7 +103,9 @@ def expand(study: Mapping[str, Any]) -> list[Cell]:
     found: dict[str, Cell] = {}
     for method, variant in (_mapping(study, "methods") or {"": {}}).items():
         if not isinstance(variant, Mapping):
-            raise UserError(f"study method '{method}' is {variant!r}: give recipe keys, for example {{method: distill}}")
+            raise UserError(
+                f"study method '{method}' is {variant!r}: give recipe keys, for example {{method: distill}}"
+            )
         settings = {**_mapping(study, "settings"), **_mapping(variant, "settings")}
         own = {key: value for key, value in variant.items() if key != "settings"}
         open_axes = {key: values for key, values in axes.items() if key not in own}
@@ -155,17 +157,17 @@ def run(
         share = max(1, (os.cpu_count() or 1) // jobs)
         cells = [_settle(cell, runs / cell.name, share) for cell in cells]
         write_atomically(folder / "study.yaml", yaml.safe_dump(dict(study), sort_keys=False).encode())
-        results: dict[str, Plain] = {}
 
-        def finished(name: str, numbers: Plain) -> list[table.Row]:
-            results[name] = numbers
+        def tabulate(results: Mapping[str, Plain]) -> list[table.Row]:
             rows = [cell.row(results[cell.name]) for cell in cells if cell.name in results]
             table.write(folder, rows, _about(cells, results, command))
+            return rows
 
-        failed = processes.execute(
+        results, failed = processes.execute(
             {cell.name: cell.recipe for cell in cells},
-            runs, jobs=jobs, lock=lock, finished=tabulate, quiet=quiet, start=start,
+            runs, jobs=jobs, lock=lock, update=tabulate, quiet=quiet, start=start,
         )  # fmt: skip
+        rows = tabulate(results)
     return {
         "runs": len(cells),
         "finished": len(results),
@@ -173,3 +175,123 @@ def run(
         "table": str(folder / "table.md"),
         "summary": table.summarise(rows),
     }
+
+
+def _variant(
+    method: str, plain: Plain, settings: Mapping[str, list[Any]], axes: Mapping[str, list[Any]]
+) -> Iterator[Cell]:
+    """The runs of one variant; `plain` is what they share."""
+    for setting in _combinations(settings):
+        values = reduce(recipes.merge, (_nested(key, value) for key, value in setting.items()), plain)
+        resolved: Recipe | None = None
+        for cast in _combinations(axes):
+            try:  # only once: resolving takes long, and the lists' types are checked
+                resolved = resolved or recipes.resolve({**values, **cast})
+            except UserError as error:
+                raise UserError(f"study method '{method}': {error}" if method else str(error)) from None
+            recipe = replace(resolved, **cast)
+            recipe = replace(recipe, teacher=_named(recipe.teacher, recipe.student))
+            label = method or recipe.method["name"]
+            yield Cell(name=_name(label, setting, recipe), method=label, settings=setting, recipe=recipe)
+
+
+def _settle(cell: Cell, folder: Path, threads: int) -> Cell:
+    """The cell with a number of threads where the study leaves it open; a run that was begun keeps its own.
+
+    Raises:
+        UserError: when `folder` holds the run of another recipe.
+    """
+    saved = folder / "recipe.yaml"
+    there = yaml.safe_load(saved.read_text()) if saved.exists() else None
+    if cell.recipe.threads is None:
+        cell = replace(cell, recipe=replace(cell.recipe, threads=there["threads"] if there else threads))
+    changed = _differences(there, cell.recipe.plain()) if there else {}
+    if changed:
+        text = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
+        raise UserError(f"{folder} holds a run of another recipe ({text}): delete it, or give another --output")
+    return cell
+
+
+def _about(cells: Sequence[Cell], results: Mapping[str, Plain], command: str) -> dict[str, str]:
+    """What table.md says above its tables."""
+    machines = (", ".join(f"{key} {value}" for key, value in one["environment"].items()) for one in results.values())
+    return {
+        "Made by": f"`{command}`",
+        "Runs": f"{len(results)} of {len(cells)} finished",
+        "Data": ", ".join(dict.fromkeys(cell.recipe.data.name for cell in cells)),
+        "Seeds": ", ".join(dict.fromkeys(str(cell.recipe.seed) for cell in cells)),
+        "Machine": "; ".join(dict.fromkeys(machines)),
+    }
+
+
+def _check_names(cells: Sequence[Cell]) -> None:
+    """Find unknown models and data sets before the first run; weights from the hub are left to the runs."""
+    for data in dict.fromkeys(cell.recipe.data.name for cell in cells):
+        find(data)
+    models = (name for cell in cells for name in (cell.recipe.student, *cell.recipe.roles.values()))
+    for model in dict.fromkeys(models):
+        if "timm:" not in model:
+            load_model(model, num_classes=10)
+
+
+def _models(study: Mapping[str, Any], key: str, kinds: tuple[type, ...]) -> list[Any]:
+    if study.get(key) != "zoo":
+        return _list(study, key, kinds)
+    found = [model["name"] for model in show_models() if model["bytes"]]
+    if not found:
+        raise UserError("the zoo has no weights in this installation: reinstall osmose, or list fresh:zoo:NAME")
+    return found
+
+
+def _list(section: Mapping[str, Any], key: str, kinds: tuple[type, ...] = (object,)) -> list[Any]:
+    values = section.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(value, kinds) for value in values):
+        example = "[0, 1]" if kinds == (int,) else "[zoo:cnn-s, zoo:vit-s]" if str in kinds else "[1, 4]"
+        raise UserError(f"study key '{key}' is {values!r}: give a list, for example {example}")
+    return values
+
+
+def _mapping(section: Mapping[str, Any], key: str) -> Plain:
+    value = section.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"study key '{key}' is {value!r}: give keys with values")
+    return dict(value)
+
+
+def _combinations(lists: Mapping[str, list[Any]]) -> list[Plain]:
+    return [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
+
+
+def _nested(key: str, value: Any) -> Plain:
+    """{"a": {"b": value}} for the key "a.b"."""
+    nested: Plain = reduce(lambda inner, part: {part: inner}, reversed(key.split(".")), value)
+    return nested
+
+
+def _fixes(variant: Any, key: str) -> bool:
+    """Whether the variant has the dotted key."""
+    first, _, rest = key.partition(".")
+    return isinstance(variant, Mapping) and first in variant and (not rest or _fixes(variant[first], rest))
+
+
+def _named(teacher: str | list[str] | None, student: str) -> str | list[str] | None:
+    if isinstance(teacher, list):
+        return [name.replace("$student", student) for name in teacher]
+    return teacher and teacher.replace("$student", student)
+
+
+def _name(method: str, settings: Plain, recipe: Recipe) -> str:
+    """STUDENT-from-TEACHER-METHOD-KEY=VALUE-seedN, of characters that are safe in a path."""
+    teachers = "+".join(recipe.roles.values())
+    parts = [
+        recipe.student,
+        *([f"from-{teachers}"] if teachers else []),
+        method,
+        *(f"{key.split('.')[-1]}={_text(value)}" for key, value in settings.items()),
+        f"seed{recipe.seed}",
+    ]
+    return re.sub(r"[^\w.+=,-]+", "-", "-".join(parts).replace("zoo:", ""))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

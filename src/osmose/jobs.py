@@ -90,27 +90,28 @@ def execute(
     *,
     jobs: int,
     lock: int,
-    finished: Callable[[str], None],
+    update: Callable[[Mapping[str, Any]], object],
     quiet: bool = True,
     start: Start = start_run,
-) -> dict[str, str]:
-    """Run what is not finished, `jobs` at a time, and show progress on stderr.
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Run what is not finished, `jobs` at a time, each in the folder of its name, and show progress on stderr.
 
     On SIGTERM and SIGINT the runs are asked to write a checkpoint and stop; then the signal takes its usual course.
 
     Args:
         recipes: the runs by name.
-        folder: each runs in a folder of its name in it.
+        folder: where those folders are.
         jobs: runs at a time.
         lock: as `locked` gives it.
-        finished: told the name of each run that has just finished.
+        update: given all results so far, by name, each time a run has finished.
         quiet: show nothing.
         start: starts a run.
 
     Returns:
-        The reason, in one line, for each run that failed.
+        The results of the finished runs, and the reason, in one line, for each run that failed; both by name.
     """
-    waiting = [name for name in recipes if result(folder / name) is None]
+    results = {name: numbers for name in recipes if (numbers := result(folder / name)) is not None}
+    waiting = [name for name in recipes if name not in results]
     running: dict[str, Process] = {}
     failed: dict[str, str] = {}
     board = _Board(len(recipes), len(waiting), quiet=quiet)
@@ -127,7 +128,8 @@ def execute(
                     del running[name]
                     numbers = result(folder / name)
                     if code == 0 and numbers is not None:
-                        finished(name)
+                        results[name] = numbers
+                        update(results)
                         board.ended(f"{name}: {_outcome(numbers)}")
                     else:
                         failed[name] = _reason(code, _log(folder / name))
@@ -143,7 +145,7 @@ def execute(
     if number:
         board.message(f"interrupted with {board.left} runs left; the same command goes on")
         signal.raise_signal(number)
-    return failed
+    return results, failed
 
 
 class _Board:
@@ -183,7 +185,9 @@ class _Board:
 
 
 def _outcome(numbers: dict[str, Any]) -> str:
-    change = f"{numbers['transfer_delta']:+.2f} points" if "transfer_delta" in numbers else f"mse {numbers['mse_after']:.4g}"
+    change = (
+        f"{numbers['transfer_delta']:+.2f} points" if "transfer_delta" in numbers else f"mse {numbers['mse_after']:.4g}"
+    )
     return f"{change} in {numbers['seconds']:.0f} s"
 
 
@@ -194,6 +198,8 @@ def _log(folder: Path) -> Path:
 def _reason(code: int, log: Path) -> str:
     if code < 0:
         return f"ended by signal {-code}"
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
+    lines = (
+        [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
+    )
     own = [line for line in lines if line.startswith("osmose: ")]
     return (own or lines or [f"exit code {code}, nothing said"])[-1].removeprefix("osmose: ")

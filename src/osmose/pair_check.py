@@ -84,40 +84,44 @@ def check_head(who: str, network: Network, data: Dataset) -> None:
         return
     if network.num_classes != data.num_classes:
         raise UserError(
-            f"{who} knows {network.num_classes} classes, {data.name} has {data.num_classes}: fit a new head first, "
-            f"osmose transfer --method supervised --method.train head --student head:{network.name} --data {data.name}"
+            f"{who} knows {network.num_classes} classes, {data.name} has {data.num_classes}: {_cure(network, data.name)}"
         )
     if network.classes and data.classes and network.classes != data.classes:
-        raise UserError(_classes_differ(who, network, data.name, data.classes))
+        raise UserError(_classes_differ(who, network, data.name, data.classes, data.name))
 
 
 def _check_classes(who: str, teacher: Network, whose: str, student: Network) -> None:
     if teacher.num_classes != student.num_classes:
         raise UserError(
-            f"{who} knows {teacher.num_classes} classes, {whose} {student.num_classes}: fit a new head to one of them first, "
-            f"osmose transfer --method supervised --method.train head --student head:{teacher.name} --data ..."
+            f"{who} knows {teacher.num_classes} classes, {whose} {student.num_classes}: {_cure(teacher, '...')}"
         )
     if teacher.classes and student.classes and teacher.classes != student.classes:
-        raise UserError(_classes_differ(who, teacher, whose, student.classes))
+        raise UserError(_classes_differ(who, teacher, whose, student.classes, "..."))
 
 
-def _classes_differ(who: str, network: Network, whose: str, classes: tuple[str, ...]) -> str:
+def _cure(network: Network, data: str) -> str:
+    if network.architecture is None:
+        return "give the module a head for these classes and train it first"
+    return (
+        "fit a new head first, osmose transfer --method supervised --method.train head "
+        f"--student head:{network.name.removeprefix('fresh:')} --data {data}"
+    )
+
+
+def _classes_differ(who: str, network: Network, whose: str, classes: tuple[str, ...], data: str) -> str:
     assert network.classes is not None
     if sorted(network.classes) == sorted(classes):
         what, reason = "the same classes in another order", "its logits would teach the wrong classes"
     else:
         missing = [name for name in classes if name not in network.classes]
         what, reason = f"other classes (it lacks {', '.join(missing[:3])})", "its logits mean something else"
-    return (
-        f"{who} has {what} than {whose}, so {reason}: fit a new head first, "
-        f"osmose transfer --method supervised --method.train head --student head:{network.name} --data ..."
-    )
+    return f"{who} has {what} than {whose}, so {reason}: {_cure(network, data)}"
 
 
 def _check_order(who: str, network: Network, data: Dataset) -> None:
-    """A network without class names must do better than chance: far below is what a wrong label order looks like."""
+    """Where names cannot be compared a network must do better than chance, which is what a wrong label order looks like."""
     labelled = data.heldout or data.train
-    if network.classes or data.num_classes is None or labelled.labels is None:
+    if (network.classes and data.classes) or data.num_classes is None or labelled.labels is None:
         return
     rows = torch.linspace(0, len(labelled) - 1, min(_SAMPLES, len(labelled))).long()
     sample = labelled.subset(rows)
@@ -127,6 +131,11 @@ def _check_order(who: str, network: Network, data: Dataset) -> None:
     limit = len(rows) * chance + 3 * (len(rows) * chance * (1 - chance)) ** 0.5
     if right <= limit:
         raise UserError(
-            f"{who} has no class names and is right on {right} of {len(rows)} labelled samples, which is chance: its labels are "
-            "probably in another order, or its preprocessing differs; pass load_model(..., classes=[...], mean=..., std=...)"
+            f"{who if not network.classes else data.name} has no class names, and {who} is right on {right} of {len(rows)} "
+            "labelled samples, which is chance: its label order is probably another one, or its preprocessing differs: "
+            + (
+                "name them, load_model(module, classes=(...), mean=(...), std=(...))"
+                if network.architecture is None
+                else _cure(network, data.name)
+            )
         )

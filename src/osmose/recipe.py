@@ -11,8 +11,9 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonargparse
 import yaml
@@ -92,21 +93,21 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
         UserError: for an unknown key or name, a value of another type, or a missing student; the message names the key.
     """
     values = dict(values)
-    for section in ("data", "method"):
-        if isinstance(values.get(section), str):
-            values[section] = {"name": values[section]}
-    method: Any = values.pop("method", {"name": "distill"})
-    if not isinstance(method, Mapping) or not isinstance(method.get("name"), str):
+    for key in ("data", "method"):
+        if isinstance(values.get(key), str):
+            values[key] = {"name": values[key]}
+    method: Any = values.pop("method", {})
+    if not isinstance(method, Mapping) or not isinstance(method.get("name", ""), str):
         raise UserError("recipe key 'method' needs a name: method: {name: distill, ...}; see `osmose show methods`")
-    cls = find_method(method["name"])
-    _check_keys(values, {f.name for f in dataclasses.fields(Recipe)}, "")
+    name = method.get("name", "distill")
+    cls = find_method(name)
     section = {key: value for key, value in method.items() if key != "name"}
     _typed(cls, section, "method")
-    arguments = _typed(Recipe, values, "", skip={"method"})
+    arguments = _typed(Recipe, values, "", skip=frozenset({"method"}))
     if not arguments["student"]:
         raise UserError("the recipe names no student: give --student; see `osmose show models`")
     resolved = _plain(_parser(cls).parse_object(section).as_dict())
-    return Recipe(**arguments, method={"name": method["name"], **resolved})
+    return Recipe(**arguments, method={"name": name, **resolved})
 
 
 def load(name: str) -> Plain:
@@ -140,13 +141,11 @@ def defaults(changes: Mapping[str, Any]) -> Plain:
         UserError: when the data set is unknown or its folder missing.
     """
     packaged = load("default")
-    data, method = (
-        {"name": v} if isinstance(v, str) else v or {} for v in (changes.get("data"), changes.get("method"))
-    )
-    if data.get("name", packaged["data"]) != packaged["data"]:
-        find(data["name"])
+    data, method = (_name(changes.get(key)) for key in ("data", "method"))
+    if data not in (None, packaged["data"]):
+        find(data)
         return {}
-    if method.get("name", packaged["method"]["name"]) != packaged["method"]["name"]:
+    if method not in (None, packaged["method"]["name"]):
         return {key: value for key, value in packaged.items() if key not in ("teacher", "method")}
     return packaged
 
@@ -186,8 +185,8 @@ def stages(values: Mapping[str, Any]) -> dict[str, Plain]:
     if "stages" not in values:
         return {"": dict(values)}
     common = {key: value for key, value in values.items() if key != "stages"}
-    if not isinstance(values["stages"], list):
-        raise UserError("recipe key 'stages' is not a list: each stage begins with '- name: ...'")
+    if not isinstance(values["stages"], list) or not values["stages"]:
+        raise UserError("recipe key 'stages' is not a list of stages: each begins with '- name: ...'")
     found: dict[str, Plain] = {}
     for number, stage in enumerate(values["stages"], start=1):
         name = stage.get("name") if isinstance(stage, Mapping) else None
@@ -224,6 +223,11 @@ def describe(cls: type) -> list[dict[str, Any]]:
     return [{"key": key, "default": value, "meaning": meanings.get(key)} for key, value in defaults.items()]
 
 
+def _name(section: Any) -> str | None:
+    name = section.get("name") if isinstance(section, Mapping) else section
+    return name if isinstance(name, str) else None
+
+
 def _names(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else [name for name in value or [] if isinstance(name, str)]
 
@@ -244,41 +248,52 @@ def _parser(cls: type, skip: frozenset[str] = frozenset()) -> jsonargparse.Argum
     return parser
 
 
-def _typed(cls: type, section: Mapping[str, Any], prefix: str, skip: set[str] | None = None) -> Plain:
+def _typed(cls: type, section: Mapping[str, Any], prefix: str, skip: frozenset[str] = frozenset()) -> Plain:
     """Keyword arguments for `cls` from plain values, each key checked on its own so that an error can name it."""
-    parser = _parser(cls, frozenset(skip or ()))
-    known = set(_flat(parser.get_defaults().as_dict())) | set(parser.get_defaults().as_dict())
+    _check_keys(cls, section, prefix, skip)
+    parser = _parser(cls, skip)
     for key, value in section.items():
-        dotted = f"{prefix}.{key}" if prefix else key
-        if key not in known:
-            raise unknown("key", dotted, {f"{prefix}.{name}" if prefix else name for name in known})
-        default = parser.get_defaults().as_dict()[key]
-        if isinstance(default, dict) and isinstance(value, Mapping):
-            _check_keys(value, set(default), dotted)
-        elif isinstance(default, dict):
-            raise UserError(f"key '{dotted}' is a section with {sorted(default)}, not {value!r}")
         try:
             parser.parse_object({key: value})
         except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-            raise UserError(_wrong_type(dotted, key, value, str(error))) from None
+            raise UserError(_wrong_type(_dotted(prefix, key), key, value, str(error))) from None
     with warnings.catch_warnings():
         return dict(vars(parser.instantiate(parser.parse_object(dict(section)))))
 
 
-def _check_keys(section: Mapping[str, Any], known: set[str], prefix: str) -> None:
-    for key in section:
+def _check_keys(cls: type, section: Mapping[str, Any], prefix: str, skip: frozenset[str] = frozenset()) -> None:
+    """Only keys of `cls` and of the sections in it get as far as jsonargparse, which would import a `class_path`."""
+    parameters = signature(cls).parameters.values()
+    known = {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in skip}
+    for key, value in section.items():
+        dotted = _dotted(prefix, key)
         if key not in known:
-            dotted = {f"{prefix}.{name}" if prefix else name for name in known}
-            raise unknown("key", f"{prefix}.{key}" if prefix else str(key), dotted)
+            raise unknown("key", dotted, {_dotted(prefix, name) for name in known})
+        accepted = get_args(known[key]) or (known[key],)
+        inner = next((kind for kind in accepted if dataclasses.is_dataclass(kind)), None)
+        if isinstance(inner, type) and isinstance(value, Mapping):
+            _check_keys(inner, value, dotted)
+        elif isinstance(inner, type) and accepted == (inner,):
+            names = sorted(field.name for field in dataclasses.fields(inner))
+            raise UserError(f"key '{dotted}' is {value!r}: expected a section with {', '.join(names)}")
+        elif value is None and type(None) not in accepted:
+            raise UserError(f"key '{dotted}' is empty: give it a value, or leave it out for its default")
+
+
+def _dotted(prefix: str, key: Any) -> str:
+    return f"{prefix}.{key}" if prefix else str(key)
 
 
 def _wrong_type(dotted: str, key: str, value: Any, message: str) -> str:
-    inner = re.search(r'key "([^"]+)"', message)
-    if inner:
-        dotted = dotted.removesuffix(key) + inner[1]
-        for part in inner[1].split(".")[1:]:
+    """One line from jsonargparse's message, which names the key inside a section and then what it expects there."""
+    *outer, message = re.split(r'key "([^"]+)":', message)
+    if outer:
+        path = ".".join(outer[1::2])
+        dotted = dotted.removesuffix(key) + path
+        for part in path.split(".")[1:]:
             value = value.get(part) if isinstance(value, Mapping) else value
-    expected = " or ".join(dict.fromkeys(re.findall(r"Expected an? ([^.\n]*?)(?:\. |\n|$)", message))) or "another type"
+    found = re.findall(r"Expected (?:an? )?(.*?)(?:\. Got |\n|$)", message)
+    expected = " or ".join(dict.fromkeys(found)) or "another type"
     readable = (
         re.sub(r"<class '([^']+)'>", r"\1", expected).replace("typing.Literal", "one of ").replace("NoneType", "none")
     )

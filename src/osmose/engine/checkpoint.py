@@ -20,7 +20,9 @@ _KEPT = 2
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write `state` as the checkpoint of optimiser step `step`, then delete all but the two newest.
+    """Write `state` as the checkpoint of optimiser step `step`, then delete all but it and the one before.
+
+    Later ones, left where a run went on from an earlier checkpoint because the newest was damaged, are deleted too.
 
     Raises:
         UserError: when the folder cannot be written or the disk is full; earlier checkpoints are still there.
@@ -30,8 +32,10 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     body = buffer.getbuffer()
     path = folder / f"step-{step:09d}.ckpt"
     write_atomically(path, _MAGIC, hashlib.sha256(body).hexdigest().encode(), b"\n", body)
-    for old in sorted(folder.glob("step-*.ckpt"))[:-_KEPT]:
-        old.unlink()
+    there = sorted(folder.glob("step-*.ckpt"))
+    end = there.index(path) + 1
+    for other in (*there[: max(0, end - _KEPT)], *there[end:]):
+        other.unlink()
     return path
 
 

@@ -9,6 +9,7 @@ from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from osmose.engine.settings import Training
+from osmose.errors import UserError
 
 
 class _Autocast(MixedPrecision):
@@ -22,7 +23,11 @@ class _Autocast(MixedPrecision):
 
 
 def make_fabric(settings: Training) -> Fabric:
-    """Fabric for these settings, with its processes launched (under torchrun they are already there)."""
+    """Fabric for these settings, with its processes launched (under torchrun they are already there).
+
+    Raises:
+        UserError: when the machine does not have the devices.
+    """
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if settings.deterministic:
@@ -32,10 +37,17 @@ def make_fabric(settings: Training) -> Fabric:
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     processes = int(os.environ.get("WORLD_SIZE", settings.devices))
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": devices}
+    if devices > there[accelerator]:
+        raise UserError(
+            f"{devices} device(s) of kind {accelerator} asked for, {there[accelerator]} found: "
+            "lower devices, or set accelerator to cpu"
+        )
     mixed = settings.precision == "bf16-mixed"
     fabric = Fabric(
         accelerator=accelerator,
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices)),
+        devices=devices,
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
         strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if processes > 1 else "auto",
         precision=None if mixed else settings.precision,

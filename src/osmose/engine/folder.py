@@ -19,12 +19,13 @@ _OWN = ("recipe.yaml", "metrics.jsonl", "result.json", "checkpoints", "frozen", 
 class RunFolder:
     """Everything one run keeps, in one folder that a single process may use at a time.
 
-    Used as a context manager: it takes the lock on entering and gives it back on leaving.
+    Used as a context manager: it takes the lock on entering and gives it back on leaving. A folder that it made is gone again
+    when the run did not begin.
 
     Args:
         path: the folder; made when missing.
         recipe: the resolved recipe, as plain values.
-        fresh: discard what an earlier run left in the folder.
+        fresh: discard what an earlier run left in the folder, when the new one begins.
         owner: whether this process writes; of several processes in one run only the first does.
 
     Raises:
@@ -46,38 +47,45 @@ class RunFolder:
         return self
 
     def _take(self) -> None:
+        self._new = not self.path.exists()
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("a")
         except OSError as error:
             raise cannot_write(self.path, error) from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # Not flock: loader processes would inherit it and hold it for seconds after this one was killed.
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             self._lock.close()
             raise UserError(
                 f"{self.path} is in use by another process: wait for it, or give another --output"
             ) from None
-        if self.fresh:
-            self._clear()
         saved = self.path / "recipe.yaml"
-        if saved.exists():
+        if saved.exists() and not self.fresh:
             self._compare(yaml.safe_load(saved.read_text()))
 
     def begin(self) -> None:
-        """Write recipe.yaml: from now on the folder belongs to this recipe."""
-        write_atomically(self.path / "recipe.yaml", yaml.safe_dump(self.recipe, sort_keys=False).encode())
+        """Write recipe.yaml: from now on the folder belongs to this recipe, and with `fresh` only now what was there goes."""
+        if self.owner:
+            if self.fresh:
+                self._clear()
+            write_atomically(self.path / "recipe.yaml", yaml.safe_dump(self.recipe, sort_keys=False).encode())
+            self._new = False
+        self.fresh = False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.owner:
+            if self._new:
+                shutil.rmtree(self.path, ignore_errors=True)
             self._lock.close()
 
     def result(self) -> dict[str, Any] | None:
         """The finished run's numbers, or None while it is not finished."""
         path = self.path / "result.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return json.loads(path.read_text()) if path.exists() and not self.fresh else None
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write result.json: from now on the run is finished."""

@@ -20,7 +20,7 @@ from osmose.engine.optimiser import Player, at
 from osmose.engine.progress import Progress
 from osmose.engine.settings import Training
 from osmose.errors import UserError
-from osmose.processes import all_reduce
+from osmose.processes import all_reduce, together
 
 
 class Feed(Protocol):
@@ -101,7 +101,8 @@ class Engine:
 
         Raises:
             Interrupted: on SIGTERM or SIGINT, after a checkpoint was written.
-            UserError: when the loss is no longer finite; the checkpoints from before are kept.
+            UserError: when the loss or the weights are no longer finite, or a checkpoint cannot be written; the checkpoints
+                from before are kept.
         """
         self._restore()
         self._started = time.monotonic() - self.seconds
@@ -186,11 +187,8 @@ class Engine:
 
     def _log(self, clock: Clock) -> None:
         means = self.meter.read(self.fabric)
-        if not all(map(math.isfinite, means.values())):
-            raise UserError(
-                f"the loss is no longer finite (between steps {self.step - self.settings.log_every} and {self.step}): "
-                "lower method.optimiser.lr or set method.optimiser.clip; the last checkpoint is from before"
-            )
+        with together(self.fabric):
+            self._require(all(map(math.isfinite, means.values())), "loss is")
         self._write({"step": self.step, "epoch": clock.epoch + 1, **means})
 
     def _end_epoch(self, epoch: int) -> None:
@@ -229,10 +227,20 @@ class Engine:
         self.progress.show(line)
 
     def _save(self) -> None:
-        if not self.fabric.is_global_zero:
-            return
-        state = {**self.state(), "metrics": self.folder.size(), "seconds": time.monotonic() - self._started}
-        checkpoint.save(self.folder.checkpoints, self.step, state)
+        self.meter.share(self.fabric)
+        with together(self.fabric):
+            floats = [value for value in self.method.state_dict().values() if value.is_floating_point()]
+            self._require(bool(torch.stack([value.isfinite().all() for value in floats]).all()), "weights are")
+            if self.fabric.is_global_zero:
+                state = {**self.state(), "metrics": self.folder.size(), "seconds": time.monotonic() - self._started}
+                checkpoint.save(self.folder.checkpoints, self.step, state)
+
+    def _require(self, finite: bool, what: str) -> None:
+        if not finite:
+            raise UserError(
+                f"the {what} no longer finite at step {self.step}: lower method.optimiser.lr or set method.optimiser.clip; "
+                "the last checkpoint is from before"
+            )
 
     def _restore(self) -> None:
         state = checkpoint.newest(self.folder.checkpoints, self.progress.message)

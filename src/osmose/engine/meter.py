@@ -36,6 +36,12 @@ class Meter:
         self.sums, self.counts = {}, {}
         return read
 
+    def share(self, fabric: Fabric) -> None:
+        """Give every process the mean of all processes' sums: one process's then stand for all in a checkpoint."""
+        if self.sums and fabric.world_size > 1:
+            means = all_reduce(fabric, torch.stack(list(self.sums.values())), "mean")
+            self.sums = dict(zip(self.sums, means.clone().unbind(), strict=True))
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return {"sums": self.sums, "counts": self.counts}

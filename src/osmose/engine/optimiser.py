@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from osmose.engine.clock import Clock
+from osmose.errors import check
 
 Scheduled = float | Callable[[Clock], float]
 """A number, or a pure function of the clock that gives it."""
@@ -60,6 +61,11 @@ class Plateau:
     factor: float = 0.8
     reductions: int = 5
 
+    def __post_init__(self) -> None:
+        check(self.patience >= 1, "plateau.patience", self.patience, "at least 1")
+        check(0 < self.factor < 1, "plateau.factor", self.factor, "a number between 0 and 1")
+        check(self.reductions >= 1, "plateau.reductions", self.reductions, "at least 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
@@ -86,6 +92,13 @@ class Optimiser:
     warmup_epochs: float = 0.0
     final: float = 0.0
     plateau: Plateau = Plateau()
+
+    def __post_init__(self) -> None:
+        for key in ("lr", "weight_decay", "warmup_epochs", "final"):
+            value = getattr(self, key)
+            check(0 <= value < math.inf, f"optimiser.{key}", value, "a number of at least 0")
+        check(0 <= self.momentum < 1, "optimiser.momentum", self.momentum, "a number from 0 to below 1")
+        check(self.clip is None or self.clip > 0, "optimiser.clip", self.clip, "a number above 0, or null")
 
     def rate(self, clock: Clock) -> float:
         """The learning rate of the optimiser step that starts at `clock` (without a plateau's reductions)."""

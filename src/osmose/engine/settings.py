@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from osmose.errors import check
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -35,3 +37,10 @@ class Training:
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "batch_size", "accumulate", "devices", "log_every"):
+            check(getattr(self, key) >= 1, key, getattr(self, key), "at least 1")
+        for key in ("threads", "checkpoint_every"):
+            check(getattr(self, key) is None or getattr(self, key) >= 1, key, getattr(self, key), "at least 1, or null")
+        check(self.workers >= 0, "workers", self.workers, "at least 0")

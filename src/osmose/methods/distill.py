@@ -1,5 +1,6 @@
 """Knowledge distillation by logits between two trained models (arXiv 2310.17653; Hinton et al. 2015)."""
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -7,7 +8,7 @@ from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
-from osmose.errors import UserError
+from osmose.errors import UserError, check
 from osmose.losses import (
     cross_entropy,
     cross_entropy_of_probabilities,
@@ -59,10 +60,11 @@ class Distill(Method):
         optimiser: Optimiser = Optimiser(),
     ) -> None:
         super().__init__()
-        if not 0 <= kl_weight <= 1:
-            raise UserError(f"method.kl_weight is {kl_weight}: give a share between 0 and 1")
-        if temperature <= 0:
-            raise UserError(f"method.temperature is {temperature}: give a number above 0")
+        check(0 <= kl_weight <= 1, "method.kl_weight", kl_weight, "a share between 0 and 1")
+        check(0 < temperature < math.inf, "method.temperature", temperature, "a number above 0")
+        check(top_k is None or top_k >= 1, "method.top_k", top_k, "at least 1, or null for all classes")
+        check(0 <= smoothing <= 1, "method.smoothing", smoothing, "a share between 0 and 1")
+        check(head_warmup_epochs >= 0, "method.head_warmup_epochs", head_warmup_epochs, "at least 0")
         self.student = student
         self.target = find_target(target)
         self.teachers = [network for name, network in frozen.items() if name.startswith("teacher")]

@@ -9,6 +9,7 @@ from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
+from osmose.errors import check
 from osmose.losses import cross_entropy
 from osmose.models.network import Network
 from osmose.signals import Frozen
@@ -39,6 +40,7 @@ class Supervised(Method):
         optimiser: Optimiser = Optimiser(lr=0.1, weight_decay=1e-4, schedule="cosine"),
     ) -> None:
         super().__init__()
+        check(0 <= smoothing <= 1, "method.smoothing", smoothing, "a share between 0 and 1")
         self.student = student
         self.head_only = train == "head"
         self.smoothing = smoothing

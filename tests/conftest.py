@@ -1,0 +1,128 @@
+"""Small data sets, short recipes, and ways to run them and read what they left."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+RECIPE = {
+    "teacher": "fresh:zoo:cnn-xs",
+    "student": "fresh:zoo:mlp-xs",
+    "epochs": 2,
+    "batch_size": 40,
+    "threads": 1,
+    "log_every": 4,
+    "method": {"name": "distill", "optimiser": {"lr": 0.5}},
+}
+
+
+def patterns(count: int, *, classes: int, size: int, channels: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy images uint8 [count, size, size, channels] around one random pattern a class, and their classes in turn."""
+    draws = np.random.default_rng(0)
+    prototypes = draws.integers(0, 256, (classes, size, size, channels))
+    noise = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = prototypes[labels] * 0.6 + noise.normal(40, 60, (count, size, size, channels))
+    return np.clip(images, 0, 255).astype(np.uint8), labels
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture(scope="session")
+def grey(tmp_path_factory):
+    """The name of a data set of 300 training and 80 test images, 12x12 grey, 4 classes without names."""
+    folder = tmp_path_factory.mktemp("grey")
+    for part, count, seed in (("train", 300, 1), ("t10k", 80, 2)):
+        images, labels = patterns(count, classes=4, size=12, channels=1, seed=seed)
+        write_idx(folder / f"{part}-images-idx3-ubyte", images[..., 0])
+        write_idx(folder / f"{part}-labels-idx1-ubyte", labels)
+    return f"idx:{folder}"
+
+
+@pytest.fixture(scope="session")
+def colour(tmp_path_factory):
+    """The name of a data set of 48 training and 12 test images, 16x16 RGB, classes "ant", "bee" and "cat"."""
+    image = pytest.importorskip("PIL.Image")
+    folder = tmp_path_factory.mktemp("colour")
+    for part, count, seed in (("train", 48, 1), ("test", 12, 2)):
+        images, labels = patterns(count, classes=3, size=16, channels=3, seed=seed)
+        for row, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+            of_class = folder / part / ("ant", "bee", "cat")[label]
+            of_class.mkdir(parents=True, exist_ok=True)
+            image.fromarray(pixels).save(of_class / f"{row:03}.png")
+    return f"imagefolder:{folder}"
+
+
+@pytest.fixture(scope="session")
+def plain(grey):
+    """Makes a short recipe on the grey data, as plain values, with changes laid over it section by section."""
+    from osmose.recipe import merge
+
+    def make(**changes):
+        return merge({**copy.deepcopy(RECIPE), "data": grey}, changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def execute(plain):
+    """Runs the short recipe with changes in a folder."""
+    from osmose.execution import execute as run
+    from osmose.recipe import resolve
+
+    def go(folder, *, fresh=False, modules=None, **changes):
+        return run(resolve(plain(**changes)), folder, fresh=fresh, quiet=True, modules=modules)
+
+    return go
+
+
+@pytest.fixture(scope="session")
+def left():
+    """Reads what must be equal between two runs: metrics.jsonl's bytes and every tensor of both students."""
+
+    def read(folder: Path) -> tuple[bytes, dict[str, bytes]]:
+        tensors = {}
+        for file in ("student.safetensors", "student-chosen.safetensors"):
+            for name, tensor in load_file(folder / file).items():
+                tensors[f"{file}/{name}"] = tensor.numpy().tobytes()
+        return (folder / "metrics.jsonl").read_bytes(), tensors
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def metrics():
+    """The lines of a run's metrics.jsonl."""
+    return lambda folder: [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts `python -m osmose ARGUMENTS` in the test's folder; leftovers are killed when the test ends."""
+    begun = []
+
+    def go(*arguments, launcher=("-m", "osmose"), **options):
+        process = subprocess.Popen(
+            [sys.executable, *launcher, *map(str, arguments)],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+        )  # fmt: skip
+        begun.append(process)
+        return process
+
+    yield go
+    for process in begun:
+        process.kill()
+        process.communicate()

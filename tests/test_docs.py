@@ -1,0 +1,128 @@
+"""The documentation: links lead somewhere, commands and recipes are understood, Python blocks run.
+
+Of code blocks are checked: `sh` (every `osmose` command: its flags, recipe and settings, without running it), `yaml` (a whole
+recipe), `yaml study`, and `python run` (executed).
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from osmose import api, cli, grid, recipe
+from osmose.data.sources import SOURCES as DATA
+from osmose.methods import METHODS
+from osmose.models.sources import SOURCES as MODELS
+from osmose.targets import TARGETS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+BLOCK = re.compile(r"^```([\w ]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def blocks(kind: str) -> list[Any]:
+    return [
+        pytest.param(text, id=f"{page.relative_to(ROOT)}-{number}")
+        for page in PAGES
+        for number, (found, text) in enumerate(BLOCK.findall(page.read_text()))
+        if found == kind
+    ]
+
+
+def commands() -> list[Any]:
+    """The arguments of every `osmose` command: a line's words after `osmose`, or after `-m osmose`."""
+    return [
+        pytest.param(words[words.index("osmose") + 1 :], id=f"{block.id} {line}")
+        for block in blocks("sh")
+        for line in block.values[0].replace("\\\n", " ").splitlines()
+        if "osmose" in (words := shlex.split(line, comments=True))
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", BLOCK.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """What a documented `--import` registers is gone afterwards."""
+    before = [(registry, dict(registry)) for registry in (METHODS, TARGETS, DATA, MODELS)]
+    yield
+    for registry, content in before:
+        registry.clear()
+        registry.update(content)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _without_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are written for the repository's root; data folders and weights that they name need not be there."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(recipe, "find", lambda name: None)
+    monkeypatch.setattr(grid, "find", lambda name: None)
+    monkeypatch.setattr(grid, "load_model", lambda name, **_: None)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(BLOCK.sub("", page.read_text())):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} leads nowhere"
+        assert not anchor or anchor in anchors(target), f"{link}: {target.name} has no such heading"
+
+
+@pytest.mark.usefixtures("registries")
+@pytest.mark.parametrize("arguments", commands())
+def test_commands_are_understood(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reached: list[str] = []
+
+    def execute(options: Any, values: Mapping[str, Any]) -> int:
+        cli._import_files(options.imports)
+        reached.extend(recipe.resolve(stage).student for stage in recipe.stages(values).values())
+        return 0
+
+    monkeypatch.setattr(cli, "_execute", execute)
+    monkeypatch.setattr(cli, "_print", lambda *_: None)
+    monkeypatch.setattr(api, "study", lambda name, **_: reached.extend(grid.expand(grid.load(name))))
+    monkeypatch.setattr(api, "evaluate", lambda model, **_: reached.append(model))
+    assert cli.main(arguments) == 0, capsys.readouterr().err
+    assert reached or arguments[0] == "show"
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_recipes_resolve(text: str) -> None:
+    for stage in recipe.stages(yaml.safe_load(text)).values():
+        recipe.resolve(stage)
+
+
+@pytest.mark.parametrize("text", blocks("yaml study"))
+def test_studies_expand(text: str) -> None:
+    assert grid.expand(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize("text", blocks("python run"))
+def test_python_runs(text: str, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+def test_shown_files_are_the_files(text: str) -> None:
+    name, _, rest = text.partition("\n")
+    if name.startswith("# examples/"):
+        assert rest == (ROOT / name.removeprefix("# ")).read_text()
+    else:
+        compile(text, "block", "exec")

@@ -1,0 +1,436 @@
+"""From a recipe to a finished folder: the same as plain torch, interrupted or not, and honest about the test part."""
+
+import copy
+import errno
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import nn
+
+from osmose import execution
+from osmose.data import load_data
+from osmose.data.views import Views
+from osmose.engine import checkpoint
+from osmose.engine.interrupt import Interrupted
+from osmose.engine.loop import Engine
+from osmose.errors import UserError
+from osmose.evaluate import accuracy, negative_flips, positive_flips, predict
+from osmose.models import load_model
+from osmose.random import generator, seed_of
+from osmose.recipe import resolve
+
+DROPOUT = {"student": "fresh:zoo:vit-m", "teacher": "fresh:zoo:cnn-xs"}
+BATCH_NORM = {"student": "fresh:zoo:cnn-s", "teacher": "fresh:zoo:vit-xs"}
+ADAM = {"student": "fresh:zoo:vit-m", "method": {"target": "partition", "optimiser": {"name": "adamw", "lr": 0.01}}}
+
+
+@pytest.fixture
+def after_step(monkeypatch):
+    """Calls a function after optimiser step `step`, once."""
+    train_step = Engine.train_step
+
+    def at(step, act):
+        def wrapped(engine, shards):
+            train_step(engine, shards)
+            if engine.step == step:
+                monkeypatch.setattr(Engine, "train_step", train_step)
+                act()
+
+        monkeypatch.setattr(Engine, "train_step", wrapped)
+
+    return at
+
+
+@pytest.fixture(scope="module")
+def undisturbed(execute, left, tmp_path_factory):
+    """What runs leave that nothing disturbed, each run once."""
+    done = {}
+
+    def run(**changes):
+        key = json.dumps(changes, sort_keys=True)
+        if key not in done:
+            folder = tmp_path_factory.mktemp("undisturbed") / "run"
+            execute(folder, **changes)
+            done[key] = left(folder)
+        return done[key]
+
+    return run
+
+
+class Crash(BaseException):
+    """A process that ends here and now."""
+
+
+def crash():
+    raise Crash
+
+
+def test_a_whole_transfer_is_the_papers_algorithm_in_plain_torch(execute, tmp_path, grey):
+    """KL+DP with batch normalisation, warm-up, cosine, clipping and two micro-batches, rebuilt from data and models alone."""
+    settings = {"name": "sgd", "lr": 3.2, "clip": 0.5, "schedule": "cosine", "warmup_epochs": 0.5, "weight_decay": 1e-3}
+    result = execute(
+        tmp_path / "run", seed=4, accumulate=2, student="fresh:zoo:cnn-s", teacher="fresh:zoo:vit-xs",
+        view={"crop": "shift", "pad": 2, "seed": 11}, method={"target": "partition", "optimiser": settings},
+    )  # fmt: skip
+
+    data = load_data(grey)
+    build = {"num_classes": 4, "channels": 1, "image_size": (12, 12), "seed": 4}
+    student = load_model("fresh:zoo:cnn-s", stream="student/init", **build)
+    teacher = load_model("fresh:zoo:vit-xs", stream="teacher1/init", **build).eval()
+    initial = copy.deepcopy(student).eval()
+    student.train()
+    steps, total = 6, 12
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    views = Views(crop="shift", pad=2, seed=11)
+    for epoch in range(2):
+        order = torch.randperm(270, generator=generator(4, "data", epoch))
+        for step in range(steps):
+            now = epoch * steps + step
+            warm, peak = 3, 3.2 * 40 / 256
+            cosine = 0.5 * (1 + torch.tensor(torch.pi * (now - warm) / (total - warm), dtype=torch.float64).cos().item())
+            optimiser.param_groups[0]["lr"] = peak * ((now + 1) / warm if now < warm else cosine)
+            optimiser.zero_grad()
+            for rows in order[40 * step : 40 * (step + 1)].chunk(2):
+                x = views(data.train.images.read(rows), data.train.index[rows], epoch)
+                y = data.train.labels[rows]
+                with torch.no_grad():
+                    z_t, z_st = teacher(x).logits, initial(x).logits
+                m = F.softmax(z_t, 1)[range(20), y] > F.softmax(z_st, 1)[range(20), y]
+                z = torch.where(m[:, None], z_t, z_st)
+                loss = F.kl_div(F.log_softmax(student(x).logits, 1), F.softmax(z, 1), reduction="batchmean")
+                (loss / 2).backward()
+            nn.utils.clip_grad_norm_(student.parameters(), 0.5)
+            optimiser.step()
+    assert len(data.train) == 270
+    for name, value in student.state_dict().items():
+        torch.testing.assert_close(result.student.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    moved = [not torch.equal(a, b) for a, b in zip(student.parameters(), initial.parameters(), strict=True)]
+    assert all(moved)
+
+    test = data.test()
+    before, after, taught = (predict(net, test).argmax(-1) == test.labels for net in (initial, result.student, teacher))
+    numbers = result.numbers
+    assert numbers["accuracy_before"] == accuracy(before)
+    assert numbers["accuracy_after"] == accuracy(after)
+    assert numbers["teacher_accuracy"] == accuracy(taught)
+    assert numbers["knowledge_gain"] == positive_flips(before, after)
+    assert numbers["positive_flips_after"] == positive_flips(after, taught)
+    assert numbers["negative_flips_before"] == negative_flips(before, taught)
+    assert sum(numbers["share"].values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_result_json_holds_what_it_should(execute, tmp_path):
+    result = execute(tmp_path / "run", method={"target": "partition"})
+    numbers = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert numbers == result.numbers
+    assert numbers.keys() >= {
+        "accuracy_before", "accuracy_after", "teacher_accuracy", "transfer_delta", "knowledge_gain", "knowledge_loss",
+        "positive_flips_before", "positive_flips_after", "negative_flips_before", "negative_flips_after", "mcnemar_p",
+        "share", "seconds", "seed", "environment", "heldout", "chosen", "samples",
+    }  # fmt: skip
+    assert numbers["samples"] == 80
+    assert numbers["heldout"]["samples"] == 30
+    assert numbers["chosen"]["epoch"] in (1, 2)
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "recipe.yaml", "metrics.jsonl", "result.json", "checkpoints", "frozen", "student.safetensors",
+        "student-chosen.safetensors", "lock",
+    }  # fmt: skip
+    assert not list((tmp_path / "run").rglob("*.part"))
+
+
+def test_the_chosen_epoch_is_the_best_on_the_heldout_part(execute, metrics, tmp_path):
+    result = execute(tmp_path / "run", epochs=6)
+    scores = [line["heldout_accuracy"] for line in metrics(tmp_path / "run") if "heldout_accuracy" in line]
+    assert len(scores) == 6
+    assert len(set(scores)) > 1
+    chosen = result.numbers["chosen"]
+    assert chosen["epoch"] == scores.index(max(scores)) + 1
+    assert chosen["heldout"]["accuracy_after"] == max(scores)
+    assert result.numbers["heldout"]["accuracy_after"] == scores[-1]
+
+
+def test_the_test_part_is_read_once_and_only_after_the_last_step(execute, monkeypatch, after_step, tmp_path):
+    events = []
+
+    def watched(*args, **settings):
+        data = load_data(*args, **settings)
+        return replace(data, test=lambda: events.append("test read") or data.test())
+
+    monkeypatch.setattr(execution, "load_data", watched)
+    after_step(12, lambda: events.append("last step"))
+    execute(tmp_path / "run", method={"target": "partition", "optimiser": {"schedule": "plateau"}})
+    assert events == ["last step", "test read"]
+
+
+@pytest.mark.parametrize("networks", [DROPOUT, BATCH_NORM, ADAM], ids=["dropout", "batch-norm", "adamw"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_interrupted_in_the_middle_of_an_epoch_and_resumed(
+    execute, left, undisturbed, after_step, tmp_path, networks, number
+):
+    after_step(9, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(Interrupted, match="interrupted at step 9; the same command goes on") as stopped:
+        execute(tmp_path / "run", **networks)
+    assert stopped.value.signal == number
+    assert max((tmp_path / "run" / "checkpoints").iterdir()).name == "step-000000009.ckpt"
+    assert not (tmp_path / "run" / "result.json").exists()
+    execute(tmp_path / "run", **networks)
+    assert left(tmp_path / "run") == undisturbed(**networks)
+
+
+@pytest.mark.parametrize("networks", [DROPOUT, BATCH_NORM], ids=["dropout", "batch-norm"])
+@pytest.mark.parametrize("step", [1, 5, 6, 7, 12])
+def test_a_crash_anywhere_leaves_no_trace_in_the_end(execute, left, undisturbed, after_step, tmp_path, networks, step):
+    changes = {"checkpoint_every": 2, "log_every": 1, **networks}
+    after_step(step, crash)
+    with pytest.raises(Crash):
+        execute(tmp_path / "run", **changes)
+    execute(tmp_path / "run", **changes)
+    assert left(tmp_path / "run") == undisturbed(**changes)
+
+
+def test_how_often_checkpoints_are_written_changes_nothing(undisturbed):
+    assert undisturbed(checkpoint_every=1, **BATCH_NORM) == undisturbed(**BATCH_NORM)
+
+
+def test_a_damaged_newest_checkpoint(execute, left, undisturbed, after_step, tmp_path, capsys):
+    """The newest checkpoint is truncated after a crash: the one before is used, it says so, and the end is the same."""
+    changes = {"checkpoint_every": 2, "log_every": 1, **BATCH_NORM}
+    after_step(9, crash)
+    with pytest.raises(Crash):
+        execute(tmp_path / "run", **changes)
+    newest = max((tmp_path / "run" / "checkpoints").iterdir())
+    assert newest.name == "step-000000008.ckpt"
+    os.truncate(newest, newest.stat().st_size // 2)
+    capsys.readouterr()
+    execution.execute(resolve(yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())), tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "checkpoint step-000000008.ckpt is damaged (truncated or altered): using the one before" in said
+    assert "resumed at step 6 of 12" in said
+    assert left(tmp_path / "run") == undisturbed(**changes)
+
+
+def test_a_crash_while_the_result_is_measured(execute, left, undisturbed, monkeypatch, tmp_path):
+    final_numbers = execution.final_numbers
+    monkeypatch.setattr(execution, "final_numbers", lambda *_: crash())
+    with pytest.raises(Crash):
+        execute(tmp_path / "run")
+    monkeypatch.setattr(execution, "final_numbers", final_numbers)
+    execute(tmp_path / "run")
+    assert left(tmp_path / "run") == undisturbed()
+
+
+def test_a_plateau_that_ended_the_run_stays_ended_after_a_crash(execute, left, monkeypatch, metrics, tmp_path):
+    changes = {
+        "epochs": 30,
+        "method": {"optimiser": {"lr": 0.5, "schedule": "plateau", "plateau": {"patience": 1, "reductions": 2}}},
+    }
+    execute(tmp_path / "whole", **changes)
+    assert metrics(tmp_path / "whole")[-1]["epoch"] < 30
+    final_numbers = execution.final_numbers
+    monkeypatch.setattr(execution, "final_numbers", lambda *_: crash())
+    with pytest.raises(Crash):
+        execute(tmp_path / "run", **changes)
+    monkeypatch.setattr(execution, "final_numbers", final_numbers)
+    execute(tmp_path / "run", **changes)
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+def test_a_finished_run_is_handed_back_without_training(execute, monkeypatch, tmp_path):
+    first = execute(tmp_path / "run")
+    monkeypatch.setattr(Engine, "fit", lambda _: pytest.fail("trained again"))
+    again = execute(tmp_path / "run")
+    assert again.numbers == first.numbers
+    assert again.student.digest() == first.student.digest()
+    assert not again.student.training
+
+
+def test_fresh_runs_it_again(execute, tmp_path):
+    first = execute(tmp_path / "run")
+    (tmp_path / "run" / "result.json").write_text('{"mark": 1}')
+    assert execute(tmp_path / "run").numbers == {"mark": 1}
+    assert execute(tmp_path / "run", fresh=True).numbers["accuracy_after"] == first.numbers["accuracy_after"]
+
+
+def test_fresh_with_a_mistake_loses_nothing(execute, left, tmp_path):
+    execute(tmp_path / "run")
+    before = left(tmp_path / "run")
+    for mistake in ({"teacher": "zoo:nothing"}, {"teacher": None}, {"batch_size": 41, "accumulate": 2}):
+        with pytest.raises(UserError):
+            execute(tmp_path / "run", fresh=True, **mistake)
+    assert left(tmp_path / "run") == before
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_another_recipe_in_the_same_folder(execute, tmp_path):
+    execute(tmp_path / "run")
+    with pytest.raises(UserError, match=r"holds a run of another recipe \(epochs: 2 there, 3 now\): give another --output"):
+        execute(tmp_path / "run", epochs=3)
+
+
+def test_a_mistake_leaves_no_folder(execute, tmp_path):
+    with pytest.raises(UserError):
+        execute(tmp_path / "run", teacher="zoo:nothing")
+    assert not (tmp_path / "run").exists()
+
+
+def saved(path, name, seed):
+    load_model(f"fresh:zoo:{name}", num_classes=4, channels=1, image_size=(12, 12), seed=seed).save(path)
+    return f"file:{path}"
+
+
+def test_a_frozen_teacher_that_changed_since_is_an_error(execute, after_step, monkeypatch, tmp_path):
+    monkeypatch.setattr("osmose.pair_check._check_order", lambda *_: None)  # the teachers are not trained
+    teacher = saved(tmp_path / "teacher.safetensors", "cnn-xs", 1)
+    after_step(9, crash)
+    with pytest.raises(Crash):
+        execute(tmp_path / "run", teacher=teacher)
+    original = (tmp_path / "teacher.safetensors").read_bytes()
+    saved(tmp_path / "teacher.safetensors", "cnn-xs", 2)
+    message = r"^the weights of 'teacher1' are not the ones this run started with: bring them back, or .* --fresh$"
+    with pytest.raises(UserError, match=message):
+        execute(tmp_path / "run", teacher=teacher)
+    (tmp_path / "teacher.safetensors").write_bytes(original)
+    execute(tmp_path / "run", teacher=teacher)
+
+
+def test_a_student_file_that_changed_since_does_not_matter(execute, left, after_step, tmp_path):
+    """The initial student is kept in the run's folder: the run may even write over the file it came from."""
+    student = saved(tmp_path / "student.safetensors", "mlp-xs", 1)
+    execute(tmp_path / "whole", student=student, method={"target": "partition"})
+    after_step(9, crash)
+    with pytest.raises(Crash):
+        execute(tmp_path / "run", student=student, method={"target": "partition"})
+    saved(tmp_path / "student.safetensors", "mlp-xs", 2)
+    execute(tmp_path / "run", student=student, method={"target": "partition"})
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+def test_a_kept_network_of_another_folder_is_never_taken(tmp_path, plain, monkeypatch):
+    """A dry run looks at no run's folder, not even at the one it is started in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "frozen").mkdir()
+    saved(tmp_path / "frozen" / "initial.safetensors", "vit-xs", 1)
+    execution.estimate(resolve(plain()))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["frozen"]
+
+
+def test_an_estimate_tells_steps_time_disk_and_memory(plain, execute, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    numbers = execution.estimate(resolve(plain(**BATCH_NORM)))
+    assert numbers["steps"] == 12
+    assert numbers["training_seconds"] >= 0
+    assert numbers["memory_mib"] > 50
+    assert not list(tmp_path.iterdir())
+    execute(tmp_path / "run", **BATCH_NORM)
+    used = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert numbers["disk_mib"] == pytest.approx(used / 2**20, rel=0.3, abs=0.1)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_head_warmup_moves_only_the_head(execute, tmp_path, epochs):
+    result = execute(tmp_path / "run", student="fresh:zoo:vit-xs", epochs=epochs, method={"head_warmup_epochs": 1})
+    build = {"num_classes": 4, "channels": 1, "image_size": (12, 12), "stream": "student/init"}
+    initial = load_model("fresh:zoo:vit-xs", **build)
+    moved = {
+        name for name, value in initial.body.named_parameters() if not torch.equal(value, result.student.body.get_parameter(name))
+    }  # fmt: skip
+    assert moved == ({"head.weight", "head.bias"} if epochs == 1 else {name for name, _ in initial.body.named_parameters()})
+
+
+def test_weights_of_a_fresh_student_depend_on_seed_and_stream_alone(plain, tmp_path):
+    def student(**changes):
+        torch.rand(3)
+        return execution.gather(resolve(plain(**changes)), {}).student.digest()
+
+    first = student()
+    assert student(teacher="fresh:zoo:vit-s", epochs=9, method={"target": "partition"}) == first
+    assert student(seed=1) != first
+    same = execution.gather(resolve(plain(teacher="fresh:zoo:mlp-xs")), {})
+    assert same.teachers["teacher1"].digest() != same.student.digest()  # another stream
+    assert seed_of(0, "student/init") != seed_of(0, "teacher1/init")
+
+
+def test_a_network_with_nan_is_one_line(execute, tmp_path):
+    network = load_model("fresh:zoo:cnn-xs", num_classes=4, channels=1, image_size=(12, 12))
+    with torch.no_grad():
+        network.head.bias[0] = float("nan")
+    network.save(tmp_path / "teacher.safetensors")
+    with pytest.raises(UserError, match=r"^'file:.*' holds NaN or infinity in 'head\.bias': its training diverged"):
+        execute(tmp_path / "run", teacher=f"file:{tmp_path / 'teacher.safetensors'}")
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, None])
+def test_a_learning_rate_that_explodes_is_one_line(execute, tmp_path, checkpoint_every):
+    with pytest.raises(UserError, match=r"^the (loss|weights) (is|are) no longer finite at step \d+: lower "):
+        execute(
+            tmp_path / "run", checkpoint_every=checkpoint_every, epochs=4,
+            method={"kl_weight": 0.5, "optimiser": {"lr": 1e30}},
+        )  # fmt: skip
+    for file in (tmp_path / "run" / "checkpoints").iterdir():
+        assert all(value.isfinite().all() for value in checkpoint.load(file)["method"].values() if value.is_floating_point())
+
+
+def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_from_before(
+    execute, left, undisturbed, monkeypatch, tmp_path
+):
+    fsync = os.fsync
+
+    def full(fd):
+        if "step-000000006" in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"^cannot write .*step-000000006\.ckpt: No space left on device; free space there"):
+        execute(tmp_path / "run", checkpoint_every=2)
+    assert [p.name for p in sorted((tmp_path / "run" / "checkpoints").iterdir())] == [
+        "step-000000002.ckpt", "step-000000004.ckpt",
+    ]  # fmt: skip
+    monkeypatch.setattr(os, "fsync", fsync)
+    execute(tmp_path / "run", checkpoint_every=2)
+    assert left(tmp_path / "run") == undisturbed(checkpoint_every=2)
+
+
+def test_a_place_that_cannot_be_written_is_one_line(execute, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^cannot write .*/file/run: Not a directory; free space there"):
+        execute(tmp_path / "file" / "run")
+
+
+def test_plateau_without_heldout_samples_is_one_line(execute, tmp_path):
+    with pytest.raises(UserError, match=r"^schedule plateau needs held-out samples, idx:.* has none: set data\.heldout$"):
+        execute(tmp_path / "run", data={"heldout": 0.0}, method={"optimiser": {"schedule": "plateau"}})
+
+
+def test_without_a_heldout_part_nothing_is_chosen(execute, tmp_path):
+    numbers = execute(tmp_path / "run", data={"heldout": 0.0}).numbers
+    assert numbers["heldout"] is None
+    assert numbers["chosen"] is None
+    assert not (tmp_path / "run" / "student-chosen.safetensors").exists()
+
+
+def test_bf16_mixed_trains_and_keeps_float32_weights(execute, tmp_path):
+    result = execute(tmp_path / "run", precision="bf16-mixed", method={"target": "partition", "kl_weight": 0.5})
+    assert all(parameter.dtype == torch.float32 for parameter in result.student.parameters())
+    plain_run = execute(tmp_path / "plain", method={"target": "partition", "kl_weight": 0.5})
+    assert result.student.digest() != plain_run.student.digest()
+
+
+def test_loader_processes_change_nothing(undisturbed):
+    assert undisturbed(workers=2, **BATCH_NORM) == undisturbed(**BATCH_NORM)
+
+
+def test_controls_are_one_setting_away(execute, tmp_path):
+    alone = execute(tmp_path / "alone", teacher=None, method={"name": "supervised", "optimiser": {"lr": 0.5}})
+    assert alone.numbers["teacher"] is None
+    assert "teacher_accuracy" not in alone.numbers
+    itself = execute(tmp_path / "self", teacher=None, method={"target": "initial"})
+    assert itself.numbers["share"] == {"initial": 1.0}
+    random = execute(tmp_path / "random", teacher="fresh:zoo:cnn-xs")
+    assert random.numbers["share"] == {"initial": 0.0, "teacher1": 1.0}

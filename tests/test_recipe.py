@@ -1,0 +1,375 @@
+"""Recipes: one meaning from flags, YAML and keyword arguments; mistakes that name the key."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from osmose import execution
+from osmose import recipe as recipes
+from osmose.api import run
+from osmose.cli import _changes, _parser
+from osmose.data import load_data
+from osmose.errors import UserError
+from osmose.methods import METHODS
+from osmose.models import load_model
+from osmose.recipe import merge, resolve, stages, with_products
+
+BASE = {"teacher": "zoo:cnn-s", "student": "zoo:vit-s"}
+
+
+def from_flags(*flags):
+    options, extra = _parser().parse_known_args(["transfer", *flags])
+    return _changes(options, extra)
+
+
+def test_flags_yaml_and_keywords_give_equal_recipes():
+    flags = from_flags(
+        "--teacher", "zoo:cnn-s", "zoo:vit-xs", "--student", "zoo:vit-s", "--data", "idx:somewhere", "--data.fraction", "0.5",
+        "--target", "partition", "--temperature", "2", "--lr", "1e-3", "--method.optimiser.clip=1.5", "--optimiser", "adamw",
+        "--epochs", "3", "--batch-size", "32", "--view.crop", "shift", "--view.scale", "[0.5, 1]", "--seed", "7",
+        "--checkpoint-every", "10", "--precision", "bf16-mixed", "--data.labelled", "false",
+    )  # fmt: skip
+    written = yaml.safe_load("""
+        teacher: [zoo:cnn-s, zoo:vit-xs]
+        student: zoo:vit-s
+        data: {name: "idx:somewhere", fraction: 0.5, labelled: false}
+        method: {name: distill, target: partition, temperature: 2, optimiser: {name: adamw, lr: 1e-3, clip: 1.5}}
+        epochs: 3
+        batch_size: 32
+        view: {crop: shift, scale: [0.5, 1]}
+        seed: 7
+        checkpoint_every: 10
+        precision: bf16-mixed
+    """)
+    keywords = {
+        "teacher": ["zoo:cnn-s", "zoo:vit-xs"], "student": "zoo:vit-s", "epochs": 3, "batch_size": 32, "seed": 7,
+        "data": {"name": "idx:somewhere", "fraction": 0.5, "labelled": False}, "view": {"crop": "shift", "scale": (0.5, 1.0)},
+        "method": {"target": "partition", "temperature": 2.0, "optimiser": {"name": "adamw", "lr": 0.001, "clip": 1.5}},
+        "checkpoint_every": 10, "precision": "bf16-mixed",
+    }  # fmt: skip
+    first, second, third = (resolve(values).plain() for values in (flags, written, keywords))
+    assert first == second == third
+    assert first["method"]["optimiser"]["lr"] == 0.001
+    assert first["view"]["scale"] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "supervised",
+        "distill",
+        {"name": "distill", "target": {"positive": "mean", "negative": "nobody"}},
+        {"kl_weight": 0.5, "top_k": 10, "optimiser": {"schedule": "plateau", "plateau": {"patience": 3}}},
+    ],
+)
+def test_resolving_what_was_resolved_changes_nothing(method):
+    once = resolve({**BASE, "method": method}).plain()
+    assert resolve(once).plain() == once
+    assert resolve(yaml.safe_load(yaml.safe_dump(once))).plain() == once
+    assert resolve(json.loads(json.dumps(once))).plain() == once
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "epochs": st.integers(1, 9), "seed": st.integers(0, 2**40), "workers": st.integers(0, 3),
+            "threads": st.none() | st.integers(1, 4), "deterministic": st.booleans(),
+            "view": st.fixed_dictionaries({}, optional={"flip": st.floats(0, 1), "count": st.none() | st.integers(1, 9)}),
+            "method": st.fixed_dictionaries(
+                {}, optional={"temperature": st.floats(0.01, 100), "target": st.sampled_from(["partition", "flip-t"])}
+            ),
+        },
+    )
+)  # fmt: skip
+def test_any_settings_survive_a_round_trip(values):
+    once = resolve({**BASE, **values}).plain()
+    assert resolve(yaml.safe_load(yaml.safe_dump(once))).plain() == once
+    for key, value in values.items():
+        assert value == once[key] or value.items() <= once[key].items()
+
+
+def test_methods_come_as_typed_objects():
+    cls, arguments = resolve({**BASE, "method": {"target": {"negative": "nobody"}, "temperature": 2}}).method_arguments()
+    assert cls is METHODS["distill"]
+    assert arguments["target"].negative == "nobody"
+    assert arguments["optimiser"].rate
+    assert isinstance(arguments["temperature"], float)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epoch": 3}, "unknown key 'epoch': did you mean 'epochs'?"),
+        ({"data": {"fractoin": 1}}, "unknown key 'data.fractoin': did you mean 'data.fraction'?"),
+        ({"view": {"corp": "shift"}}, "unknown key 'view.corp': did you mean 'view.crop'?"),
+        ({"method": {"temprature": 1}}, "unknown key 'method.temprature': did you mean 'method.temperature'?"),
+        ({"method": {"optimiser": {"lrr": 1}}}, "unknown key 'method.optimiser.lrr': did you mean 'method.optimiser.lr'?"),
+        ({"method": {"target": {"nutral": "mean"}}}, "unknown key 'method.target.nutral': did you mean 'method.target.neutral'?"),
+        ({"method": {"name": "supervised", "target": "x"}}, "unknown key 'method.target': did you mean 'method.train'?"),
+        ({"method": "distil"}, "unknown method 'distil': did you mean 'distill'?"),
+        ({"method": {"student": "zoo:x"}}, "unknown key 'method.student': did you mean 'method.target'?"),
+        ({1: 2}, None),
+        ({"epochs": "many"}, "key 'epochs' is 'many': expected int"),
+        ({"epochs": 1.5}, "key 'epochs' is 1.5: expected int"),
+        ({"epochs": True}, "key 'epochs' is True: expected int"),
+        ({"epochs": None}, "key 'epochs' is empty: give it a value, or leave it out for its default"),
+        ({"epochs": 0}, "key 'epochs' is 0: set it to at least 1"),
+        ({"student": None}, "key 'student' is empty: give it a value, or leave it out for its default"),
+        ({"student": 3}, "key 'student' is 3: expected str"),
+        ({"student": ""}, "the recipe names no student: give --student; see `osmose show models`"),
+        ({"data": 5}, None),
+        ({"data": {"labelled": "perhaps"}}, "key 'data.labelled' is 'perhaps': expected bool"),
+        ({"data": {"image_size": [1, 2]}}, "key 'data.image_size' is [1, 2]: expected int or none"),
+        ({"view": {"crop": "shfit"}}, "key 'view.crop' is 'shfit': expected one of ['none', 'shift', 'resized']"),
+        ({"view": {"scale": [1, 2, 3]}}, "key 'view.scale' is [1, 2, 3]: expected tuple with 2 elements"),
+        ({"precision": "fp8"}, "key 'precision' is 'fp8': expected one of ['32-true', 'bf16-mixed']"),
+        ({"method": {"optimiser": {"name": "sgdd"}}},
+         "key 'method.optimiser.name' is 'sgdd': expected one of ['sgd', 'adam', 'adamw']"),
+        ({"method": {"optimiser": {"lr": None}}},
+         "key 'method.optimiser.lr' is empty: give it a value, or leave it out for its default"),
+        ({"method": {"optimiser": {"plateau": 3}}},
+         "key 'method.optimiser.plateau' is 3: expected a section with factor, patience, reductions"),
+        ({"method": {"target": {"neutral": "maen"}}},
+         "key 'method.target.neutral' is 'maen': expected one of ['teacher', 'initial', 'mean', 'nobody']"),
+        ({"method": None}, None),
+        ({"method": {"name": 3}}, None),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line_and_name_the_key(change, message):
+    with pytest.raises(UserError) as error:
+        resolve({**BASE, **change})
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 250
+    if message:
+        assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"target": {"class_path": "spy.Spy"}},
+        {"target": {"class_path": "spy.Spy", "init_args": {}}},
+        {"target": "spy.Spy"},
+        {"optimiser": {"class_path": "spy.Spy"}},
+        {"optimiser": "spy.Spy"},
+        {"optimiser": {"plateau": "spy.Spy"}},
+        {"optimiser": {"plateau": {"class_path": "spy.Spy"}}},
+        {"class_path": "spy.Spy"},
+        {"top_k": {"class_path": "spy.Spy"}},
+    ],
+)
+def test_a_recipe_imports_nothing(method, tmp_path, monkeypatch):
+    (tmp_path / "spy.py").write_text("class Spy: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("spy", None)
+    if method.get("target") == "spy.Spy":
+        assert resolve({**BASE, "method": method}).method["target"] == "spy.Spy"  # a name like any other; unknown later
+    else:
+        with pytest.raises(UserError):
+            resolve({**BASE, "method": method})
+    assert "spy" not in sys.modules
+
+
+def test_yaml_never_builds_objects(tmp_path):
+    (tmp_path / "evil.yaml").write_text("student: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(UserError, match=r"^recipe .*evil\.yaml is not YAML: could not determine a constructor"):
+        recipes.load(str(tmp_path / "evil.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [1", "is not YAML: "), ("- a\n- b\n", "is not a mapping of keys to values"), ("", "is not a mapping")],
+)
+def test_files_that_are_no_recipes(tmp_path, text, message):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        recipes.load(str(tmp_path / "r.yaml"))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_recipes_that_are_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"^unknown recipe 'defualt': did you mean 'default'\?$"):
+        recipes.load("defualt")
+    with pytest.raises(UserError, match=r"^cannot read recipe .*nothing\.yaml"):
+        recipes.load(str(tmp_path / "nothing.yaml"))
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="^cannot read recipe"):
+        recipes.load(str(tmp_path / "binary.yaml"))
+
+
+def test_merge_goes_section_by_section():
+    base = {"a": 1, "view": {"crop": "shift", "pad": 2}, "method": {"name": "distill", "temperature": 2}}
+    assert merge(base, {"view": {"pad": 3}}) == {**base, "view": {"crop": "shift", "pad": 3}}
+    assert merge(base, {"method": {"kl_weight": 1}})["method"] == {"name": "distill", "temperature": 2, "kl_weight": 1}
+    assert merge(base, {"method": "supervised"})["method"] == {"name": "supervised"}  # another method's settings go
+    assert merge({"data": "a"}, {"data": {"fraction": 0.5}})["data"] == {"name": "a", "fraction": 0.5}
+    assert merge({"data": {"name": "a", "fraction": 0.5}}, {"data": "b"})["data"] == {"name": "b"}
+    assert base["view"] == {"crop": "shift", "pad": 2}
+
+
+def test_what_a_transfer_starts_from():
+    packaged = recipes.load("default")
+    assert recipes.defaults({}) == packaged
+    assert recipes.defaults({"data": packaged["data"], "epochs": 3}) == packaged
+    assert recipes.defaults({"data": {"fraction": 0.5}}) == packaged
+    assert recipes.defaults({"method": {"target": "teacher"}}) == packaged
+    assert set(packaged) - set(recipes.defaults({"method": "supervised"})) == {"teacher", "method"}
+    with pytest.raises(UserError, match="unknown data set 'fashion-mnits': did you mean"):
+        recipes.defaults({"data": "fashion-mnits"})
+
+
+def test_on_other_data_the_papers_settings_hold(grey):
+    """`osmose transfer --teacher T --student S --data D --target partition`, without naming the method."""
+    changes = {**BASE, "data": {"name": grey}, "method": {"target": "partition"}}
+    recipe = resolve(merge(recipes.defaults(changes), changes)).plain()
+    assert (recipe["epochs"], recipe["method"]["name"], recipe["method"]["target"]) == (20, "distill", "partition")
+    assert recipe["method"]["optimiser"]["lr"] == 1e-4
+    assert recipe["view"]["crop"] == "none"
+
+
+STAGES = {
+    "epochs": 3,
+    "method": {"name": "distill", "target": "partition"},
+    "stages": [
+        {"name": "one", "teacher": "zoo:a", "student": "zoo:s", "method": {"temperature": 2}},
+        {"name": "two", "teacher": ["zoo:b", "$one"], "student": "$one", "epochs": 5},
+    ],
+}
+
+
+def test_stages_share_the_common_keys_and_use_earlier_products(tmp_path):
+    first, second = stages(STAGES).items()
+    assert first == ("one", {
+        "epochs": 3, "method": {"name": "distill", "target": "partition", "temperature": 2}, "teacher": "zoo:a",
+        "student": "zoo:s",
+    })  # fmt: skip
+    assert second[1]["epochs"] == 5
+    used = with_products(second[1], tmp_path)
+    assert used["student"] == f"file:{tmp_path}/one"
+    assert used["teacher"] == ["zoo:b", f"file:{tmp_path}/one"]
+    assert with_products(first[1], tmp_path) == first[1]
+
+
+def test_a_recipe_without_stages_is_one():
+    assert stages(BASE) == {"": BASE}
+
+
+@pytest.mark.parametrize(
+    ("given_stages", "message"),
+    [
+        ([{"name": "a", "student": "$b"}], "stage 'a' uses $b, which no earlier stage makes: earlier are []"),
+        ([{"name": "a", "student": "x"}, {"name": "b", "student": "x", "teacher": ["y", "$c"]}],
+         "stage 'b' uses $c, which no earlier stage makes: earlier are ['a']"),
+        ([{"name": "a", "student": "$a"}], "stage 'a' uses $a, which no earlier stage makes: earlier are []"),
+        ([{"student": "x"}], "stage 1 needs a name of its own, of letters, digits, '-' and '_'"),
+        ([{"name": "a"}, {"name": "a"}], "stage 2 needs a name of its own, of letters, digits, '-' and '_'"),
+        ([{"name": "../a"}], "stage 1 needs a name of its own, of letters, digits, '-' and '_'"),
+        (["a"], "stage 1 needs a name of its own, of letters, digits, '-' and '_'"),
+        ([], "recipe key 'stages' is not a list of stages: each begins with '- name: ...'"),
+        ({"a": 1}, "recipe key 'stages' is not a list of stages: each begins with '- name: ...'"),
+    ],
+)  # fmt: skip
+def test_stages_with_mistakes(given_stages, message):
+    with pytest.raises(UserError) as error:
+        stages({"stages": given_stages})
+    assert str(error.value) == message
+
+
+def test_describe_lists_every_key_with_its_meaning():
+    for cls in (recipes.Recipe, *METHODS.values()):
+        rows = recipes.describe(cls)
+        assert all(row["meaning"] for row in rows if row["key"] != "method.name"), [r for r in rows if not r["meaning"]]
+    keys = {row["key"]: row["default"] for row in recipes.describe(METHODS["distill"])}
+    assert keys["optimiser.plateau.patience"] == 20
+    assert keys["optimiser.lr"] == 1e-4
+
+
+def fresh(name):
+    """The architecture behind a packaged recipe's model, with new weights."""
+    return f"fresh:{name.removeprefix('head:').removeprefix('fresh:')}"
+
+
+def skip_without_timm(model):
+    if "timm:" in model and find_spec("timm") is None:
+        pytest.skip("needs the extra 'vision'")
+
+
+def models(stage):
+    teacher = stage.get("teacher") or []
+    return [stage["student"], *([teacher] if isinstance(teacher, str) else teacher)]
+
+
+@pytest.mark.parametrize("name", recipes.packaged_recipes())
+def test_packaged_recipes_parse_and_build_their_networks(name):
+    found = stages(recipes.load(name))
+    for stage in found.values():
+        resolve(stage)
+        for model in models(stage):
+            if model.startswith("$"):
+                continue
+            skip_without_timm(model)
+            with torch.device("meta"):
+                network = load_model(fresh(model), num_classes=10, channels=3 if "timm:" in model else 1, image_size=(28, 28))
+            assert all(parameter.is_meta for parameter in network.parameters())
+            assert network.num_classes == 10
+
+
+@pytest.mark.parametrize("name", recipes.packaged_recipes())
+def test_packaged_recipes_run_shortened(name, colour, tmp_path, monkeypatch):
+    """One epoch on few samples; where the recipe's data or its large networks are not here, small ones of their kind."""
+
+    def few(split):
+        return split.subset(torch.arange(0, len(split), max(1, len(split) // 50)))
+
+    def load_few(*args, **settings):
+        data = load_data(*args, **settings)
+        return replace(data, heldout=few(data.heldout), test=lambda: few(data.test()))
+
+    monkeypatch.setattr(execution, "load_data", load_few)
+
+    def small(model):
+        if model.startswith("$"):
+            return model
+        if "timm:" not in model:
+            return fresh(model)
+        skip_without_timm(model)
+        tiny = "fresh:timm:test_vit" if ("vit" in model or "pit" in model) else "fresh:timm:test_resnet"
+        if not model.startswith("head:"):
+            return tiny
+        load_model(tiny, num_classes=7, channels=3, img_size=32).save(tmp_path / "trained.safetensors")
+        return f"head:file:{tmp_path / 'trained.safetensors'}"
+
+    shortened = {}
+    for stage_name, stage in stages(recipes.load(name)).items():
+        embedded = stage["data"] == "fashion-mnist-mini"
+        data = {"fraction": 0.005} if embedded else {"name": colour, "image_size": 32, "fraction": 0.5, "heldout": 0.1}
+        teacher = stage.get("teacher")
+        short = {"epochs": 1, "batch_size": 20, "workers": 0, "threads": 1, "student": small(stage["student"]), "data": data}
+        if teacher:
+            short["teacher"] = small(teacher) if isinstance(teacher, str) else [small(one) for one in teacher]
+        shortened[stage_name] = merge(stage, short)
+    if list(shortened) == [""]:
+        result = run(shortened[""], output=tmp_path / "run")
+        finished, last = [result.numbers], tmp_path / "run"
+    else:
+        result = run({"stages": [{"name": key, **value} for key, value in shortened.items()]}, output=tmp_path / "run")
+        finished, last = list(result.numbers["stages"].values()), tmp_path / "run" / list(shortened)[-1]
+    assert len(finished) == len(shortened)
+    assert all(0 <= numbers["accuracy_after"] <= 100 for numbers in finished)
+    assert load_model(f"file:{last}").digest() == result.student.digest()
+
+
+def test_recipes_are_read_without_heavy_imports():
+    script = "import sys, osmose.recipe; print([m for m in ('timm', 'torchvision', 'pyarrow', 'PIL') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
