@@ -347,7 +347,7 @@ def test_packaged_recipes_run_shortened(name, colour, tmp_path, monkeypatch):
         tiny = "fresh:timm:test_vit" if ("vit" in model or "pit" in model) else "fresh:timm:test_resnet"
         if not model.startswith("head:"):
             return tiny
-        load_model(tiny, num_classes=7, channels=3, img_size=32).save(tmp_path / "trained.safetensors")
+        load_model(tiny, num_classes=7, channels=3).save(tmp_path / "trained.safetensors")
         return f"head:file:{tmp_path / 'trained.safetensors'}"
 
     shortened = {}

@@ -207,7 +207,8 @@ def _evaluate(options: argparse.Namespace, changes: dict[str, Any]) -> int:
 def _study(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     from osmose import api
 
-    _print(options, api.study(options.study, output=options.output, jobs=options.jobs, quiet=False), _show_pairs)
+    numbers = api.study(options.study, output=options.output, jobs=options.jobs, quiet=False)
+    _print(options, numbers, _show_study)
     return 0
 
 
@@ -283,6 +284,11 @@ def _show_transfer(numbers: dict[str, Any]) -> None:
             "share of samples taught by " + ", ".join(f"{who} {v:.1%}" for who, v in numbers["share"].items())
         )
     console.print(f"trained in {numbers['seconds']} s")
+
+
+def _show_study(numbers: dict[str, Any]) -> None:
+    _show_rows(numbers["summary"])
+    print(f"{numbers['finished']} of {numbers['runs']} runs finished; table {numbers['table']}")
 
 
 def _show_estimate(numbers: dict[str, Any]) -> None:

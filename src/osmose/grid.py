@@ -30,7 +30,7 @@ from osmose import jobs as processes
 from osmose import recipe as recipes
 from osmose import table
 from osmose.data.sources import find
-from osmose.engine.folder import _differences
+from osmose.engine.folder import differences
 from osmose.errors import UserError, unknown
 from osmose.files import write_atomically
 from osmose.models import load_model, show_models
@@ -205,10 +205,9 @@ def _settle(cell: Cell, folder: Path, threads: int) -> Cell:
     there = yaml.safe_load(saved.read_text()) if saved.exists() else None
     if cell.recipe.threads is None:
         cell = replace(cell, recipe=replace(cell.recipe, threads=there["threads"] if there else threads))
-    changed = _differences(there, cell.recipe.plain()) if there else {}
+    changed = differences(there, cell.recipe.plain()) if there else ""
     if changed:
-        text = "; ".join(f"{key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
-        raise UserError(f"{folder} holds a run of another recipe ({text}): delete it, or give another --output")
+        raise UserError(f"{folder} holds a run of another recipe ({changed}): delete it, or give another --output")
     return cell
 
 

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -119,20 +120,22 @@ class RunFolder:
         self.checkpoints.mkdir()
 
     def _compare(self, saved: dict[str, Any]) -> None:
-        differences = [
-            f"{key}: {old!r} there, {new!r} now" for key, (old, new) in _differences(saved, self.recipe).items()
-        ]
-        if differences:
+        changed = differences(saved, self.recipe)
+        if changed:
             raise UserError(
-                f"{self.path} holds a run of another recipe ({'; '.join(differences)}): "
+                f"{self.path} holds a run of another recipe ({changed}): "
                 "give another --output, or --fresh to discard it"
             )
 
 
-def _differences(old: Any, new: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
+def differences(old: Any, new: Any) -> str:
+    """The keys in which two recipes of plain values differ, with both values, in one line; empty when they are equal."""
+    return "; ".join(f"{key}: {there!r} there, {now!r} now" for key, there, now in _changed(old, new, ""))
+
+
+def _changed(old: Any, new: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(old, dict) and isinstance(new, dict):
-        found = {}
         for name in [*old, *(name for name in new if name not in old)]:
-            found.update(_differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name)))
-        return found
-    return {} if old == new else {key: (old, new)}
+            yield from _changed(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))
+    elif old != new:
+        yield key, old, new
