@@ -71,7 +71,9 @@ def same(before, after):
 def test_given_modules_are_left_as_they_are(grey, teacher, tmp_path):
     student = Dropping(2).train()
     before = untouched(student), untouched(teacher)
-    result = osmose.transfer(student=student, teacher=teacher, data=grey, output=tmp_path / "run", method=METHOD, **SETTINGS)
+    result = osmose.transfer(
+        student=student, teacher=teacher, data=grey, output=tmp_path / "run", method=METHOD, **SETTINGS
+    )
     same(before[0], untouched(student))
     same(before[1], untouched(teacher))
     assert not torch.equal(result.student.body.fc.weight, student.fc.weight)
@@ -83,7 +85,9 @@ def test_given_modules_are_left_as_they_are(grey, teacher, tmp_path):
     assert result.numbers["teacher"].startswith("module:Sequential-")
     assert result.folder == tmp_path / "run"
 
-    again = osmose.transfer(student=student, teacher=teacher, data=grey, output=tmp_path / "run", method=METHOD, **SETTINGS)
+    again = osmose.transfer(
+        student=student, teacher=teacher, data=grey, output=tmp_path / "run", method=METHOD, **SETTINGS
+    )
     assert again.numbers == result.numbers
     assert again.student.digest() == result.student.digest()
     same(before[0], untouched(student))
@@ -120,11 +124,21 @@ def test_a_network_with_its_own_preprocessing(grey, teacher, tmp_path):
 
 def test_the_returned_student_is_the_files(grey, tmp_path):
     result = osmose.transfer(
-        student="fresh:zoo:cnn-s", teacher="fresh:zoo:vit-xs", data=grey, output=tmp_path / "run", method=METHOD, **SETTINGS
+        student="fresh:zoo:cnn-s",
+        teacher="fresh:zoo:vit-xs",
+        data=grey,
+        output=tmp_path / "run",
+        method=METHOD,
+        **SETTINGS,
     )
     assert osmose.load_model(f"file:{tmp_path / 'run'}").digest() == result.student.digest()
     again = osmose.transfer(
-        student="fresh:zoo:cnn-s", teacher="fresh:zoo:vit-xs", data=grey, output=tmp_path / "run", method=METHOD, **SETTINGS
+        student="fresh:zoo:cnn-s",
+        teacher="fresh:zoo:vit-xs",
+        data=grey,
+        output=tmp_path / "run",
+        method=METHOD,
+        **SETTINGS,
     )
     assert again.student.digest() == result.student.digest()
     numbers = api.evaluate(f"file:{tmp_path / 'run'}", data=grey)
@@ -151,7 +165,7 @@ def test_evaluate_leaves_a_module_as_it_is(grey):
     right = copy.deepcopy(module).eval()(split.images.read(torch.arange(80)).float() / 255).argmax(-1) == split.labels
     assert numbers["accuracy"] == pytest.approx(100 * right.float().mean().item())
     assert api.evaluate(linear(1), data=grey)["samples"] == 80
-    with pytest.raises(UserError, match="knows 5 classes, .* has 4"):
+    with pytest.raises(UserError, match=r"knows 5 classes, .* has 4"):
         api.evaluate(nn.Sequential(nn.Flatten(), nn.Linear(144, 5)), data=grey)
 
 
@@ -201,7 +215,7 @@ def test_the_default_folder_is_a_function_of_the_recipe(plain):
 
 @pytest.mark.parametrize("data", [5, ["a"], {"name": 5}])
 def test_wrong_types_are_user_errors(data):
-    with pytest.raises(UserError, match="^key 'data"):
+    with pytest.raises(UserError, match=r"^key 'data"):
         osmose.transfer(student="fresh:zoo:mlp-xs", teacher="fresh:zoo:cnn-xs", data=data)
 
 
@@ -213,7 +227,9 @@ def test_losses_and_targets_are_usable_in_anyones_own_loop():
 
 
 def test_importing_osmose_imports_nothing_heavy():
-    script = "import sys, osmose; print([m for m in ('torch', 'numpy', 'lightning_fabric', 'rich') if m in sys.modules])"
+    script = (
+        "import sys, osmose; print([m for m in ('torch', 'numpy', 'lightning_fabric', 'rich') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

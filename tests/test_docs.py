@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from osmose.models.sources import SOURCES as MODELS
 from osmose.targets import TARGETS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted(ROOT.glob("docs/**/*.md")),
+]
 BLOCK = re.compile(r"^```([\w ]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -119,10 +123,23 @@ def test_python_runs(text: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("text", blocks("python"))
+@pytest.mark.parametrize("text", [block for block in blocks("python") if block.values[0].startswith("# examples/")])
 def test_shown_files_are_the_files(text: str) -> None:
     name, _, rest = text.partition("\n")
-    if name.startswith("# examples/"):
-        assert rest == (ROOT / name.removeprefix("# ")).read_text()
-    else:
-        compile(text, "block", "exec")
+    assert rest == (ROOT / name.removeprefix("# ")).read_text()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_setting_of_a_method_is_documented(name: str) -> None:
+    page = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
+    assert [key for key in signature(METHODS[name]).parameters.values()
+            if key.kind is key.KEYWORD_ONLY and f"`{key.name}`" not in page] == []  # fmt: skip
+
+
+def test_tests_named_in_the_composition_matrix_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "design.md").read_text()))
+    there = {
+        name for file in ROOT.glob("tests/**/test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())
+    }
+    assert named
+    assert named - there == set()

@@ -93,7 +93,9 @@ def test_a_whole_transfer_is_the_papers_algorithm_in_plain_torch(execute, tmp_pa
         for step in range(steps):
             now = epoch * steps + step
             warm, peak = 3, 3.2 * 40 / 256
-            cosine = 0.5 * (1 + torch.tensor(torch.pi * (now - warm) / (total - warm), dtype=torch.float64).cos().item())
+            cosine = 0.5 * (
+                1 + torch.tensor(torch.pi * (now - warm) / (total - warm), dtype=torch.float64).cos().item()
+            )
             optimiser.param_groups[0]["lr"] = peak * ((now + 1) / warm if now < warm else cosine)
             optimiser.zero_grad()
             for rows in order[40 * step : 40 * (step + 1)].chunk(2):
@@ -194,6 +196,15 @@ def test_a_crash_anywhere_leaves_no_trace_in_the_end(execute, left, undisturbed,
     assert left(tmp_path / "run") == undisturbed(**changes)
 
 
+def test_a_crash_before_the_first_checkpoint_leaves_no_line_twice(execute, left, undisturbed, after_step, tmp_path):
+    after_step(5, crash)
+    with pytest.raises(Crash):
+        execute(tmp_path / "run", log_every=1)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text()
+    execute(tmp_path / "run", log_every=1)
+    assert left(tmp_path / "run") == undisturbed(log_every=1)
+
+
 def test_how_often_checkpoints_are_written_changes_nothing(undisturbed):
     assert undisturbed(checkpoint_every=1, **BATCH_NORM) == undisturbed(**BATCH_NORM)
 
@@ -269,7 +280,9 @@ def test_fresh_with_a_mistake_loses_nothing(execute, left, tmp_path):
 
 def test_another_recipe_in_the_same_folder(execute, tmp_path):
     execute(tmp_path / "run")
-    with pytest.raises(UserError, match=r"holds a run of another recipe \(epochs: 2 there, 3 now\): give another --output"):
+    with pytest.raises(
+        UserError, match=r"holds a run of another recipe \(epochs: 2 there, 3 now\): give another --output"
+    ):
         execute(tmp_path / "run", epochs=3)
 
 
@@ -340,7 +353,9 @@ def test_head_warmup_moves_only_the_head(execute, tmp_path, epochs):
     moved = {
         name for name, value in initial.body.named_parameters() if not torch.equal(value, result.student.body.get_parameter(name))
     }  # fmt: skip
-    assert moved == ({"head.weight", "head.bias"} if epochs == 1 else {name for name, _ in initial.body.named_parameters()})
+    assert moved == (
+        {"head.weight", "head.bias"} if epochs == 1 else {name for name, _ in initial.body.named_parameters()}
+    )
 
 
 def test_weights_of_a_fresh_student_depend_on_seed_and_stream_alone(plain, tmp_path):
@@ -373,7 +388,9 @@ def test_a_learning_rate_that_explodes_is_one_line(execute, tmp_path, checkpoint
             method={"kl_weight": 0.5, "optimiser": {"lr": 1e30}},
         )  # fmt: skip
     for file in (tmp_path / "run" / "checkpoints").iterdir():
-        assert all(value.isfinite().all() for value in checkpoint.load(file)["method"].values() if value.is_floating_point())
+        assert all(
+            value.isfinite().all() for value in checkpoint.load(file)["method"].values() if value.is_floating_point()
+        )
 
 
 def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_from_before(
@@ -387,7 +404,9 @@ def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_from_before(
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"^cannot write .*step-000000006\.ckpt: No space left on device; free space there"):
+    with pytest.raises(
+        UserError, match=r"^cannot write .*step-000000006\.ckpt: No space left on device; free space there"
+    ):
         execute(tmp_path / "run", checkpoint_every=2)
     assert [p.name for p in sorted((tmp_path / "run" / "checkpoints").iterdir())] == [
         "step-000000002.ckpt", "step-000000004.ckpt",
@@ -404,7 +423,9 @@ def test_a_place_that_cannot_be_written_is_one_line(execute, tmp_path):
 
 
 def test_plateau_without_heldout_samples_is_one_line(execute, tmp_path):
-    with pytest.raises(UserError, match=r"^schedule plateau needs held-out samples, idx:.* has none: set data\.heldout$"):
+    with pytest.raises(
+        UserError, match=r"^schedule plateau needs held-out samples, idx:.* has none: set data\.heldout$"
+    ):
         execute(tmp_path / "run", data={"heldout": 0.0}, method={"optimiser": {"schedule": "plateau"}})
 
 

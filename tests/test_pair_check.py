@@ -53,7 +53,9 @@ def module(data, classes=None, channels=None):
     """A network without a name, as given through the API."""
     channels = channels or data.channels
     height, width = data.image_size
-    body = nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, len(classes) if classes else data.num_classes))
+    body = nn.Sequential(
+        nn.Flatten(), nn.Linear(channels * height * width, len(classes) if classes else data.num_classes)
+    )
     return load_model(body, classes=classes, channels=channels)
 
 
@@ -99,7 +101,9 @@ def test_a_student_that_does_not_fit_the_data(data):
     said = error(network(data, classes=("bee", "ant", "cat")), {"t": network(data)}, data)
     assert said.startswith(f"student fresh:zoo:cnn-xs has the same classes in another order than {data.name}")
     said = error(network(data, classes=tuple("abcd"), num_classes=4), {}, data, needs={"labels"})
-    assert said.startswith(f"student fresh:zoo:cnn-xs knows 4 classes, {data.name} has 3: {HEAD}zoo:cnn-xs --data {data.name}")
+    assert said.startswith(
+        f"student fresh:zoo:cnn-xs knows 4 classes, {data.name} has 3: {HEAD}zoo:cnn-xs --data {data.name}"
+    )
 
 
 def test_the_cure_for_a_module_is_not_a_name_that_does_not_exist(data):
@@ -122,7 +126,9 @@ def test_what_the_method_does_not_ask_for_is_not_checked(data):
 def test_missing_labels_and_teachers(data):
     unlabelled = replace(data, train=data.train.unlabelled())
     said = error(network(data), {"t": network(data)}, unlabelled)
-    assert said.startswith(f"the method needs labels and {data.name} is used without them: set data.labelled, or use target ")
+    assert said.startswith(
+        f"the method needs labels and {data.name} is used without them: set data.labelled, or use target "
+    )
     assert error(network(data), {}, data) == "the method needs a teacher: give --teacher; see `osmose show models`"
 
 
@@ -177,7 +183,9 @@ def test_names_on_one_side_alone_cannot_be_compared(nameless, trained):
         net.classes = tuple("abcd")
     try:
         assert check(network(nameless), {"t": right}, nameless) == []
-        assert error(network(nameless), {"t": shuffled}, nameless).startswith(f"{nameless.name} has no class names, and teacher t")
+        assert error(network(nameless), {"t": shuffled}, nameless).startswith(
+            f"{nameless.name} has no class names, and teacher t"
+        )
     finally:
         for net in (right, shuffled):
             net.classes = None

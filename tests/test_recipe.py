@@ -99,7 +99,9 @@ def test_any_settings_survive_a_round_trip(values):
 
 
 def test_methods_come_as_typed_objects():
-    cls, arguments = resolve({**BASE, "method": {"target": {"negative": "nobody"}, "temperature": 2}}).method_arguments()
+    cls, arguments = resolve(
+        {**BASE, "method": {"target": {"negative": "nobody"}, "temperature": 2}}
+    ).method_arguments()
     assert cls is METHODS["distill"]
     assert arguments["target"].negative == "nobody"
     assert arguments["optimiser"].rate
@@ -204,7 +206,7 @@ def test_recipes_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match=r"^cannot read recipe .*nothing\.yaml"):
         recipes.load(str(tmp_path / "nothing.yaml"))
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="^cannot read recipe"):
+    with pytest.raises(UserError, match=r"^cannot read recipe"):
         recipes.load(str(tmp_path / "binary.yaml"))
 
 
@@ -320,7 +322,9 @@ def test_packaged_recipes_parse_and_build_their_networks(name):
                 continue
             skip_without_timm(model)
             with torch.device("meta"):
-                network = load_model(fresh(model), num_classes=10, channels=3 if "timm:" in model else 1, image_size=(28, 28))
+                network = load_model(
+                    fresh(model), num_classes=10, channels=3 if "timm:" in model else 1, image_size=(28, 28)
+                )
             assert all(parameter.is_meta for parameter in network.parameters())
             assert network.num_classes == 10
 
@@ -355,7 +359,14 @@ def test_packaged_recipes_run_shortened(name, colour, tmp_path, monkeypatch):
         embedded = stage["data"] == "fashion-mnist-mini"
         data = {"fraction": 0.005} if embedded else {"name": colour, "image_size": 32, "fraction": 0.5, "heldout": 0.1}
         teacher = stage.get("teacher")
-        short = {"epochs": 1, "batch_size": 20, "workers": 0, "threads": 1, "student": small(stage["student"]), "data": data}
+        short = {
+            "epochs": 1,
+            "batch_size": 20,
+            "workers": 0,
+            "threads": 1,
+            "student": small(stage["student"]),
+            "data": data,
+        }
         if teacher:
             short["teacher"] = small(teacher) if isinstance(teacher, str) else [small(one) for one in teacher]
         shortened[stage_name] = merge(stage, short)
@@ -371,5 +382,7 @@ def test_packaged_recipes_run_shortened(name, colour, tmp_path, monkeypatch):
 
 
 def test_recipes_are_read_without_heavy_imports():
-    script = "import sys, osmose.recipe; print([m for m in ('timm', 'torchvision', 'pyarrow', 'PIL') if m in sys.modules])"
+    script = (
+        "import sys, osmose.recipe; print([m for m in ('timm', 'torchvision', 'pyarrow', 'PIL') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"

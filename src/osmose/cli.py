@@ -5,10 +5,13 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import osmose
 from osmose.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _SHORT = {
     "method": "method.name",
@@ -239,15 +242,17 @@ def _print(options: argparse.Namespace, values: dict[str, Any], show: Callable[[
 
 
 def _show_result(numbers: dict[str, Any]) -> None:
+    from rich.console import Console
+
     for name, stage in numbers.get("stages", {"": numbers}).items():
         if name:
             print(f"stage {name}")
-        _show_transfer(stage)
+        show_transfer(stage, Console(highlight=False))
     print(f"folder {numbers['folder']}")
 
 
-def _show_transfer(numbers: dict[str, Any]) -> None:
-    from rich.console import Console
+def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
+    """Print a finished run's numbers as a table before and after."""
     from rich.table import Table
 
     if "accuracy_after" not in numbers:
@@ -273,7 +278,6 @@ def _show_transfer(numbers: dict[str, Any]) -> None:
     if "positive_flips_after" in numbers:
         row("teacher right, student wrong", "positive_flips_before", "positive_flips_after")
         row("student right, teacher wrong", "negative_flips_before", "negative_flips_after")
-    console = Console(highlight=False)
     console.print(table)
     accuracies = numbers.get("teacher_accuracy")
     if accuracies is not None:

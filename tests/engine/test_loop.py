@@ -339,7 +339,9 @@ def test_a_non_finite_run_stops_and_keeps_only_finite_checkpoints(
         Diverging(new_network(), **trouble), given_batches(X, Y), epochs=3, batch_size=BATCH, log_every=50,
         checkpoint_every=checkpoint_every,
     )  # fmt: skip
-    with pytest.raises(UserError, match=r"^the (loss|weights) (is|are) no longer finite at step \d+: lower .*from before$"):
+    with pytest.raises(
+        UserError, match=r"^the (loss|weights) (is|are) no longer finite at step \d+: lower .*from before$"
+    ):
         run.fit()
     files = sorted((tmp_path / "run" / "checkpoints").iterdir())
     assert files

@@ -229,8 +229,8 @@ class Engine:
     def _save(self) -> None:
         self.meter.share(self.fabric)
         with together(self.fabric):
-            floats = [value for value in self.method.state_dict().values() if value.is_floating_point()]
-            self._require(bool(torch.stack([value.isfinite().all() for value in floats]).all()), "weights are")
+            finite = torch.stack([parameter.isfinite().all() for parameter in self.method.parameters()])
+            self._require(bool(finite.all()), "weights are")
             if self.fabric.is_global_zero:
                 state = {**self.state(), "metrics": self.folder.size(), "seconds": time.monotonic() - self._started}
                 checkpoint.save(self.folder.checkpoints, self.step, state)

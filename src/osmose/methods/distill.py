@@ -29,7 +29,7 @@ class Distill(Method):
 
     Args:
         student: the network that trains.
-        frozen: "teacher" or "teacher/1", "teacher/2", ...; and "initial", the initial student.
+        frozen: "teacher1", "teacher2", ...; and "initial", the initial student.
         target: who teaches which sample: a name (see `osmose show methods`), or who teaches positive, negative and neutral flips.
         temperature: T of the softened distributions.
         kl_weight: lambda, the weight of the distillation loss; the rest goes to cross-entropy with the labels.

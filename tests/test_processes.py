@@ -1,0 +1,144 @@
+"""Two processes: the losses of one that accumulates the same two shards, one voice, and no one left waiting."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from lightning_fabric import Fabric
+
+from osmose.errors import UserError
+from osmose.processes import is_first, together
+
+DEVICES = ("-m", "osmose")
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "osmose")
+PLAIN_NET = {"student": "fresh:zoo:cnn-xs", "teacher": "fresh:zoo:vit-xs"}
+BATCH_NORM = {"student": "fresh:zoo:cnn-s", "teacher": "fresh:zoo:vit-xs"}
+DROPOUT = {"student": "fresh:zoo:vit-m", "teacher": "fresh:zoo:cnn-xs"}
+
+
+def test_alone_nothing_is_different():
+    fabric = Fabric(accelerator="cpu", devices=1)
+    with together(fabric):
+        pass
+    with pytest.raises(UserError, match=r"^a mistake$"), together(fabric):
+        raise UserError("a mistake")
+    assert is_first()
+
+
+def flags(grey, networks, **more):
+    values = {
+        **networks, "data": grey, "epochs": 2, "batch-size": 40, "threads": 1, "log-every": 3, "target": "partition",
+        "lr": 2.0, "seed": 1, **more,
+    }  # fmt: skip
+    return ["transfer", *(text for key, value in values.items() for text in (f"--{key}", value)), "--method", "distill"]
+
+
+def ends(process, timeout=240):
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def wait_for(path, lines=1, timeout=120):
+    """Wait until a file has so many lines."""
+    end = time.monotonic() + timeout
+    while not path.exists() or len(path.read_text().splitlines()) < lines:
+        assert time.monotonic() < end, f"{path} has not come"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("networks", "launcher"),
+    [(DROPOUT, DEVICES), (BATCH_NORM, DEVICES), (PLAIN_NET, TORCHRUN)],
+    ids=["devices-dropout", "devices-batch-norm", "torchrun-plain"],
+)
+def test_two_processes_give_the_losses_of_one_that_accumulates(
+    start, grey, metrics, left, tmp_path, networks, launcher
+):
+    """The shards are the same and so is dropout; only the order of float32 sums differs, some 1e-7, over 12 steps."""
+    count = {"devices": 2} if launcher is DEVICES else {}
+    two = start(*flags(grey, networks, **count), "--output", "two", "--json", launcher=launcher)
+    code, out, err = ends(two)
+    assert code == 0, err
+    (line,) = out.splitlines()  # one process speaks
+    assert json.loads(line)["environment"]["processes"] == 2
+    code, _, err = ends(start(*flags(grey, networks, accumulate=2), "--output", "one"))
+    assert code == 0, err
+
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert len(one) == 6
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys()
+        assert a["step"] == b["step"]
+        if "loss" in a:
+            assert a == pytest.approx(b, rel=1e-6)
+        elif networks is not BATCH_NORM:  # running statistics average the shards, one process takes them one by one
+            assert a == b
+    if networks is not BATCH_NORM:
+        accuracies = [
+            json.loads((tmp_path / run / "result.json").read_text())["accuracy_after"] for run in ("one", "two")
+        ]
+        assert accuracies[0] == accuracies[1]
+
+
+@pytest.mark.slow
+def test_head_warmup_in_two_processes(start, grey, metrics, tmp_path):
+    """Who moves changes after the first epoch: DistributedDataParallel has to follow."""
+    warm = {"method.head_warmup_epochs": 1}
+    code, _, err = ends(start(*flags(grey, PLAIN_NET, devices=2, **warm), "--output", "two"))
+    assert code == 0, err
+    code, _, err = ends(start(*flags(grey, PLAIN_NET, accumulate=2, **warm), "--output", "one"))
+    assert code == 0, err
+    for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
+        assert a == pytest.approx(b, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_an_error_of_the_first_process_stops_both_with_one_line(start, grey, tmp_path):
+    arguments = flags(grey, PLAIN_NET, devices=2)
+    assert ends(start(*arguments, "--output", "run"))[0] == 0
+    for more, said in (
+        (["--seed", "9"], "holds a run of another recipe (seed: 1 there, 9 now)"),
+        (["--fresh", "--teacher", "zoo:nothing"], "unknown zoo model 'nothing'"),
+        (["--fresh", "--lr", "1e30"], "no longer finite at step"),
+    ):
+        code, out, err = ends(start(*arguments, *more, "--output", "run"))
+        assert code == 2, err
+        assert out == ""
+        assert [line for line in err.splitlines() if line.startswith("osmose: ")] == [
+            line for line in err.splitlines() if said in line
+        ]
+        assert err.count("osmose: ") == 1
+        assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "number"),
+    [(DEVICES, signal.SIGTERM), (DEVICES, signal.SIGKILL), (TORCHRUN, signal.SIGTERM)],
+    ids=["devices-sigterm", "devices-sigkill", "torchrun-sigterm"],
+)
+def test_two_processes_killed_and_resumed(start, grey, left, tmp_path, launcher, number):
+    """Undisturbed and interrupted runs of two processes end alike to the last bit, metrics of half a log window included."""
+    count = {"devices": 2} if launcher is DEVICES else {}
+    arguments = flags(grey, BATCH_NORM, epochs=40, **{"checkpoint-every": 5, "log-every": 7}, **count)
+    code, _, err = ends(start(*arguments, "--output", "whole", launcher=launcher))
+    assert code == 0, err
+    process = start(*arguments, "--output", "run", launcher=launcher, start_new_session=True)
+    wait_for(tmp_path / "run" / "metrics.jsonl", 12)
+    if number == signal.SIGKILL:
+        os.killpg(process.pid, number)
+    else:
+        process.terminate()
+    code, _, err = ends(process)
+    assert code != 0
+    if (launcher, number) == (DEVICES, signal.SIGTERM):
+        assert code == 128 + signal.SIGTERM
+        assert err.count("osmose: interrupted at step ") == 1
+        assert "Traceback" not in err
+    code, _, err = ends(start(*arguments, "--output", "run", launcher=launcher))
+    assert code == 0, err
+    assert "resumed at step" in err
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
