@@ -253,6 +253,7 @@ def _show_result(numbers: dict[str, Any]) -> None:
 
 def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
     """Print a finished run's numbers as a table before and after."""
+    from rich import box
     from rich.table import Table
 
     if "accuracy_after" not in numbers:
@@ -260,7 +261,10 @@ def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
         return
     teacher = numbers["teacher"] or "labels"
     table = Table(
-        title=f"{numbers['student']} taught by {teacher} ({numbers['method']}, {numbers['samples']} test samples)"
+        title=f"{numbers['student']} taught by {teacher} ({numbers['method']}, {numbers['samples']} test samples)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     for column in ("", "before", "after", "chosen on held-out"):
         table.add_column(column, justify="left" if not column else "right")
