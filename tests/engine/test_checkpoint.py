@@ -88,12 +88,12 @@ def test_going_on_before_a_damaged_newest_leaves_two_whole_ones(tmp_path):
 def test_loading_never_executes_code(tmp_path):
     class Evil:
         def __reduce__(self):
-            return (os.system, ("touch executed",))
+            return (os.mkdir, (str(tmp_path / "executed"),))
 
     path = checkpoint.save(tmp_path, 1, {"step": 1, "evil": Evil()})
     with pytest.raises(pickle.UnpicklingError):
         checkpoint.load(path)
-    assert not os.path.exists("executed")
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

@@ -199,9 +199,13 @@ def test_only_who_moves_changes(engine, given_batches):
     states.append([copy.deepcopy(first), copy.deepcopy(second)])
     engine(method, given_batches(X, Y), batch_size=BATCH).fit()
     for step in range(STEPS):
-        still, moved = ((1, 0), (0, 1))[step % 2]
+        still, moves = ((1, 0), (0, 1))[step % 2]
         assert identical(states[step][still], states[step + 1][still])
-        assert not identical(states[step][moved], states[step + 1][moved])
+        old, new = states[step][moves].requires_grad_(True), states[step + 1][moves]
+        loss = (1, 3)[moves] * F.cross_entropy(old(X[step]), Y[step])
+        grads = torch.autograd.grad(loss, list(old.parameters()))  # of this step alone
+        for before, after, grad in zip(old.parameters(), new.parameters(), grads, strict=True):
+            torch.testing.assert_close(after, before - 0.1 * grad)
 
 
 def test_groups_have_schedules_of_their_own(engine, given_batches):
@@ -343,6 +347,7 @@ def test_a_non_finite_run_stops_and_keeps_only_finite_checkpoints(
         UserError, match=r"^the (loss|weights) (is|are) no longer finite at step \d+: lower .*from before$"
     ):
         run.fit()
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
     files = sorted((tmp_path / "run" / "checkpoints").iterdir())
     assert files
     for file in files:
