@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import io
 import json
 import os
 import signal
@@ -196,6 +197,14 @@ def test_a_crash_anywhere_leaves_no_trace_in_the_end(execute, left, undisturbed,
     assert left(tmp_path / "run") == undisturbed(**changes)
 
 
+def test_asked_to_stop_at_the_very_last_step(execute, left, undisturbed, after_step, tmp_path):
+    after_step(12, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted, match="step 12"):
+        execute(tmp_path / "run")
+    execute(tmp_path / "run")
+    assert left(tmp_path / "run") == undisturbed()
+
+
 def test_a_crash_before_the_first_checkpoint_leaves_no_line_twice(execute, left, undisturbed, after_step, tmp_path):
     after_step(5, crash)
     with pytest.raises(Crash):
@@ -345,6 +354,14 @@ def test_an_estimate_tells_steps_time_disk_and_memory(plain, execute, tmp_path, 
     assert numbers["disk_mib"] == pytest.approx(used / 2**20, rel=0.3, abs=0.1)
 
 
+def test_what_was_adapted_or_does_nothing_is_said(plain, tmp_path, capsys):
+    recipe = plain(student="fresh:zoo:mlp-xs", view={"grayscale": 0.0}, epochs=1)
+    execution.execute(resolve(recipe), tmp_path / "run")
+    assert "note: view.colour: without effect on images of one channel\n" in capsys.readouterr().err
+    execution.execute(resolve(plain(epochs=1, view={"colour": 0.0, "grayscale": 0.0})), tmp_path / "plain")
+    assert "note" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_head_warmup_moves_only_the_head(execute, tmp_path, epochs):
     result = execute(tmp_path / "run", student="fresh:zoo:vit-xs", epochs=epochs, method={"head_warmup_epochs": 1})
@@ -455,3 +472,33 @@ def test_controls_are_one_setting_away(execute, tmp_path):
     assert itself.numbers["share"] == {"initial": 1.0}
     random = execute(tmp_path / "random", teacher="fresh:zoo:cnn-xs")
     assert random.numbers["share"] == {"initial": 0.0, "teacher1": 1.0}
+
+
+def test_regression_end_to_end(tmp_path, plain):
+    """The label is the image's mean brightness: the error falls, and is what anyone would compute."""
+    pa, image = pytest.importorskip("pyarrow"), pytest.importorskip("PIL.Image")
+    pq = pytest.importorskip("pyarrow.parquet")
+    draw = torch.Generator().manual_seed(0)
+    for part, count in (("train", 120), ("test", 40)):
+        level = torch.rand(count, generator=draw)
+        pixels = (level[:, None, None] * 200 + 50 * torch.rand(count, 12, 12, generator=draw)).byte().numpy()
+        images = []
+        for one in pixels:
+            buffer = io.BytesIO()
+            image.fromarray(one).save(buffer, "PNG")
+            images.append(buffer.getvalue())
+        table = pa.table({"image": images, "label": pa.array(level.tolist(), pa.float32())})
+        pq.write_table(table, tmp_path / f"{part}-0.parquet")
+    recipe = resolve(
+        plain(
+            teacher=None, data={"name": f"parquet:{tmp_path}"}, epochs=8,
+            method={"name": "supervised", "optimiser": {"name": "adam", "lr": 0.02}},
+        )
+    )  # fmt: skip
+    result = execution.execute(recipe, tmp_path / "run", quiet=True)
+    test = load_data(f"parquet:{tmp_path}").test()
+    errors = (predict(result.student, test)[:, 0] - test.labels).square()
+    assert result.numbers["mse_after"] == pytest.approx(errors.mean().item(), rel=1e-5)
+    assert result.numbers["mse_after"] < 0.5 * result.numbers["mse_before"]
+    assert result.numbers["unit"] == "mean squared error"
+    assert result.numbers["chosen"]["heldout"]["mse_after"] <= result.numbers["heldout"]["mse_after"]

@@ -56,8 +56,8 @@ def test_every_combination_is_a_run_but_a_student_that_teaches_itself() -> None:
 def test_a_runs_recipe_is_the_variant_laid_over_the_base() -> None:
     (cell,) = grid.expand(
         {
-            "recipe": "default",
-            "base": {"epochs": 3, "method": {"temperature": 2.0}},
+            "recipe": "zoo-cnn",
+            "base": {"epochs": 3, "method": {"name": "distill", "target": "partition", "temperature": 2.0}},
             "students": [CNN],
             "teachers": [MLP],
             "methods": {"xe": {"method": {"kl_weight": 0.5}}},
@@ -69,9 +69,12 @@ def test_a_runs_recipe_is_the_variant_laid_over_the_base() -> None:
             "student": CNN,
             "teacher": MLP,
             "data": "fashion-mnist-mini",
-            "view": {"crop": "shift", "pad": 2},
+            "view": {"crop": "shift", "pad": 2, "colour": 0.0, "grayscale": 0.0},
             "method": {"name": "distill", "target": "partition", "temperature": 2.0, "kl_weight": 0.5},
             "epochs": 3,
+            "batch_size": 128,
+            "threads": 1,
+            "log_every": 500,
             "seed": 4,
         }
     )

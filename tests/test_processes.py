@@ -96,6 +96,20 @@ def test_head_warmup_in_two_processes(start, grey, metrics, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_script_goes_on_with_the_processes_that_its_first_run_started(start, grey, tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import osmose\n"
+        "arguments = dict(student='fresh:zoo:mlp-xs', teacher='fresh:zoo:cnn-xs', epochs=1, batch_size=40, threads=1)\n"
+        f"for output, devices in (('one', 2), ('two', 1)):\n"
+        f"    osmose.transfer(data={grey!r}, output=output, devices=devices, **arguments)\n"
+    )
+    code, _, err = ends(start("script.py", launcher=()))
+    assert code == 0, err
+    for run in ("one", "two"):
+        assert json.loads((tmp_path / run / "result.json").read_text())["environment"]["processes"] == 2
+
+
+@pytest.mark.slow
 def test_an_error_of_the_first_process_stops_both_with_one_line(start, grey, tmp_path):
     arguments = flags(grey, PLAIN_NET, devices=2)
     assert ends(start(*arguments, "--output", "run"))[0] == 0

@@ -158,8 +158,10 @@ def prepare(
     with stream(recipe.seed, "method/init"):
         method = cls(cast.student, frozen, **arguments)
     names = {name: cast.teachers[role] for role, name in recipe.roles.items()}
-    for note in check_pair(cast.student, names, cast.data, method):
-        progress.message(f"note: {note}")
+    notes = check_pair(cast.student, names, cast.data, method)
+    idle = [f"view.{key}" for key in recipe.view.without_effect(cast.data.channels)]
+    if idle:
+        notes.append(f"{', '.join(idle)}: without effect on images of one channel")
     shards = recipe.accumulate * fabric.world_size
     loader = Loader(
         cast.data.train, batch_size=recipe.batch_size, seed=recipe.seed, shards=shards, workers=recipe.workers
@@ -177,6 +179,8 @@ def prepare(
         engine.evaluate = HeldOut(cast.initial, cast.student, cast.data.heldout, fabric)
     elif any(player.plateau for player in engine.players.values()):
         raise UserError(f"schedule plateau needs held-out samples, {recipe.data.name} has none: set data.heldout")
+    for note in notes:
+        progress.message(f"note: {note}")
     return engine
 
 

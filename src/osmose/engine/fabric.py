@@ -37,7 +37,7 @@ def make_fabric(settings: Training) -> Fabric:
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     processes = int(os.environ.get("WORLD_SIZE", settings.devices))
-    devices = int(os.environ.get("LOCAL_WORLD_SIZE", settings.devices))
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": devices}
     if devices > there[accelerator]:
         raise UserError(

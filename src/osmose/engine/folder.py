@@ -14,7 +14,8 @@ import yaml
 from osmose.errors import UserError
 from osmose.files import cannot_write, write_atomically
 
-_OWN = ("recipe.yaml", "metrics.jsonl", "result.json", "checkpoints", "frozen", "*.safetensors")
+_OWN = ("result.json", "metrics.jsonl", "checkpoints", "frozen", "*.safetensors", "recipe.yaml")
+"""What a run leaves, in the order in which it is discarded: while anything is there, the recipe still says of what."""
 
 
 class RunFolder:
