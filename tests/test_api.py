@@ -238,3 +238,13 @@ def test_every_public_name_is_there():
         assert getattr(osmose, name)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = osmose.nothing
+
+
+def test_a_model_is_measured_on_data_with_settings_of_its_own(colour):
+    numbers = api.evaluate(
+        load_model("fresh:zoo:cnn-xs", num_classes=3, channels=3, image_size=(8, 8)),
+        data={"name": colour, "heldout": 0.5, "image_size": 8},
+        part="heldout",
+    )
+    whole = load_data(colour, heldout=0.5)
+    assert numbers["samples"] == len(whole.heldout)

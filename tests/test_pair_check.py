@@ -132,6 +132,12 @@ def test_missing_labels_and_teachers(data):
     assert error(network(data), {}, data) == "the method needs a teacher: give --teacher; see `osmose show models`"
 
 
+def test_numbers_for_labels_are_refused_where_classes_are_compared(data):
+    numbers = replace(data, task="regression", num_classes=None, classes=None)
+    said = error(network(data), {"t": network(data)}, numbers)
+    assert said == f"the method compares classes and {data.name} has numbers for labels: use method supervised"
+
+
 def test_colour_data_with_a_grey_network(data):
     said = error(network(data), {"t": network(data, channels=1)}, data)
     assert said.startswith(f"teacher t takes 1 channel, {data.name} has 3: use a network made for 3 channels")

@@ -164,19 +164,23 @@ def estimate(recipe: Mapping[str, Any]) -> Numbers:
 
 
 def evaluate(
-    model: Model, *, data: str = "fashion-mnist-mini", part: Literal["test", "heldout", "train"] = "test"
+    model: Model,
+    *,
+    data: str | Mapping[str, Any] = "fashion-mnist-mini",
+    part: Literal["test", "heldout", "train"] = "test",
 ) -> Numbers:
     """Accuracy of a model on a part of a data set, in percent.
 
     Args:
         model: a model's name or a module.
-        data: a data set by name or path.
+        data: a data set by name or path, or the section `data` of a recipe.
         part: which part.
 
     Raises:
         UserError: when the model's classes are not the data's, or the data has no such part.
     """
-    loaded = load_data(data)
+    settings = recipes.data_settings(data)
+    loaded = load_data(**vars(settings))
     split = {"test": loaded.test, "heldout": lambda: loaded.heldout, "train": lambda: loaded.train}[part]()
     network = (
         load_model(copy.deepcopy(model), channels=loaded.channels)
@@ -184,10 +188,16 @@ def evaluate(
         else load_model(model, classes=loaded.classes, channels=loaded.channels, image_size=loaded.image_size)
     )
     if split is None or split.labels is None:
-        raise UserError(f"{data} has no labelled part '{part}': use another --part")
+        raise UserError(f"{settings.name} has no labelled part '{part}': use another --part")
     check_head(network.name, network, loaded)
     correct = right(predict(network, split), split)
-    return {"model": network.name, "data": data, "part": part, "samples": len(split), "accuracy": accuracy(correct)}
+    return {
+        "model": network.name,
+        "data": settings.name,
+        "part": part,
+        "samples": len(split),
+        "accuracy": accuracy(correct),
+    }
 
 
 def default_folder(recipe: recipes.Recipe, whole: str | None = None) -> Path:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -78,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _run_flags(run)
     evaluate = command("evaluate", _evaluate, "Accuracy of a model on a data set's test part.")
     evaluate.add_argument("model", metavar="MODEL")
-    evaluate.add_argument("--data", metavar="DATA", default="fashion-mnist-mini")
+    evaluate.add_argument("--data", metavar="DATA", default="fashion-mnist-mini", help="and --data.image_size N, ...")
     evaluate.add_argument("--part", choices=["test", "heldout", "train"], default="test")
     study = command("study", _study, "Run a grid of recipes and tabulate it; finished runs are not run again.")
     study.add_argument("study", metavar="STUDY", help="a YAML file or a packaged study's name")
@@ -125,10 +124,12 @@ def _changes(options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
     given = {key: getattr(options, key, None) for key in
              ("teacher", "student", "epochs", "batch_size", "devices", "precision", "seed", *_SHORT)}  # fmt: skip
     pairs = [(_SHORT.get(key, key), value) for key, value in given.items() if value is not None]
-    if options.run not in (_transfer, _run):
-        pairs = []
-        if extra:
-            raise UserError(f"unknown argument '{extra[0]}': see osmose --help")
+    sections = {_transfer: "--", _run: "--", _evaluate: "--data."}
+    foreign = [
+        flag for flag in extra if flag.startswith("--") and not flag.startswith(sections.get(options.run, "-- "))
+    ]
+    if foreign or (extra and options.run not in sections):
+        raise UserError(f"unknown argument '{(foreign or extra)[0]}': see osmose --help")
     while extra:
         flag = extra.pop(0)
         name, equals, value = flag.partition("=")
@@ -204,7 +205,7 @@ def _execute(options: argparse.Namespace, values: dict[str, Any]) -> int:
 def _evaluate(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     from osmose import api
 
-    _print(options, api.evaluate(options.model, data=options.data, part=options.part), _show_pairs)
+    _print(options, api.evaluate(options.model, data=changes["data"], part=options.part), _show_pairs)
     return 0
 
 

@@ -110,6 +110,15 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     return Recipe(**arguments, method={"name": name, **resolved})
 
 
+def data_settings(section: str | Mapping[str, Any]) -> Data:
+    """The section `data` of a recipe, or a data set's name, as settings.
+
+    Raises:
+        UserError: for an unknown key or a value of another type.
+    """
+    return Data(**_typed(Data, {"name": section} if isinstance(section, str) else section, "data"))
+
+
 def load(name: str) -> Plain:
     """The plain values of a recipe file, or of a packaged recipe by name.
 
