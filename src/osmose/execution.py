@@ -304,7 +304,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     fabric = make_fabric(recipe)
     cast = gather(recipe, {})
     engine = prepare(recipe, cast, RunFolder(Path("."), recipe.plain(), owner=False), fabric, Progress(quiet=True))
-    training = engine.seconds_per_step() * engine.clock().total
+    training = seconds_per_step(engine) * engine.clock().total
     started = time.monotonic()
     evaluations = recipe.epochs if engine.evaluate and engine.evaluate() else 0
     evaluation = (time.monotonic() - started) * evaluations
@@ -322,3 +322,15 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         "disk_mib": round(disk / 2**20, 1),
         "memory_mib": round(memory / 2**20),
     }
+
+
+def seconds_per_step(engine: Engine, limit: float = 5.0) -> float:
+    """Seconds an optimiser step takes, from up to 20 or `limit` seconds of them after a first one."""
+    shards = engine.feed.epoch(0, 0, engine.mine)
+    engine.train_step(shards)
+    started = time.monotonic()
+    taken, most = 0, min(20, len(engine.feed) - 1)
+    while taken < most and time.monotonic() - started < limit:
+        engine.train_step(shards)
+        taken += 1
+    return (time.monotonic() - started) / max(1, taken)

@@ -12,6 +12,7 @@ from osmose.engine import checkpoint
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Group, Optimiser, Plateau, Player
 from osmose.errors import UserError
+from osmose.execution import seconds_per_step
 
 STEPS, BATCH = 6, 8
 GENERATOR = torch.Generator().manual_seed(0)
@@ -357,4 +358,4 @@ def test_a_non_finite_run_stops_and_keeps_only_finite_checkpoints(
 
 
 def test_seconds_per_step_of_a_feed_of_one_batch(engine, given_batches):
-    assert engine(Plain(new_network()), given_batches(X[:1], Y[:1]), batch_size=BATCH).seconds_per_step() >= 0
+    assert seconds_per_step(engine(Plain(new_network()), given_batches(X[:1], Y[:1]), batch_size=BATCH)) >= 0

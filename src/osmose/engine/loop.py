@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -12,6 +12,7 @@ from osmose.data.batch import Batch
 from osmose.engine import checkpoint
 from osmose.engine.chosen import Chosen
 from osmose.engine.clock import Clock
+from osmose.engine.feed import Feed
 from osmose.engine.folder import RunFolder
 from osmose.engine.interrupt import Interrupted, interruptions
 from osmose.engine.meter import Meter
@@ -21,16 +22,6 @@ from osmose.engine.progress import Progress
 from osmose.engine.settings import Training
 from osmose.errors import UserError
 from osmose.processes import all_reduce, together
-
-
-class Feed(Protocol):
-    """Where the loop's micro-batches come from."""
-
-    def __len__(self) -> int:
-        """Optimiser steps in an epoch."""
-
-    def epoch(self, epoch: int, first_step: int, mine: list[int]) -> Iterator[Batch]:
-        """The micro-batches `mine` of every global batch of an epoch from `first_step` on, on the device."""
 
 
 class Engine:
@@ -78,7 +69,7 @@ class Engine:
         for name, player in self.players.items():
             groups: list[dict[str, object]] = [{"params": group.parameters, "lr": 0.0} for group in player.groups]
             self.optimisers[name] = fabric.setup_optimizers(player.optimiser(groups))
-        self._mine = [m * fabric.world_size + fabric.global_rank for m in range(settings.accumulate)]
+        self.mine = [m * fabric.world_size + fabric.global_rank for m in range(settings.accumulate)]
         self.step = 0
         self.seconds = 0.0
         self.meter = Meter()
@@ -124,7 +115,7 @@ class Engine:
                 fabric.backward(step.loss / accumulate)
             self.meter.add(step)
         clock = self.clock()
-        for name in self.moving:
+        for name in (name for name in self.players if name in self.moving):
             player, optimiser = self.players[name], self.optimisers[name]
             for group, settings in zip(optimiser.param_groups, player.groups, strict=True):
                 group["lr"] = at(settings.lr, clock) * self._reduction(player)
@@ -136,17 +127,6 @@ class Engine:
         self._average_buffers()
         self.method.after_step(clock)
         self.step += 1
-
-    def seconds_per_step(self, limit: float = 5.0) -> float:
-        """Seconds an optimiser step takes, from up to 20 or `limit` seconds of them; for a run that stops here."""
-        shards = self.feed.epoch(0, 0, self._mine)
-        self.train_step(shards)
-        started = time.monotonic()
-        taken, most = 0, min(20, len(self.feed) - 1)
-        while taken < most and time.monotonic() - started < limit:
-            self.train_step(shards)
-            taken += 1
-        return (time.monotonic() - started) / max(1, taken)
 
     def state(self) -> dict[str, Any]:
         """Everything a checkpoint keeps, but for the place in the run folder's files."""
@@ -162,7 +142,7 @@ class Engine:
     def _epoch(self, stop: Callable[[], int]) -> None:
         clock, settings = self.clock(), self.settings
         first = self.step - clock.epoch * len(self.feed)
-        shards = self.feed.epoch(clock.epoch, first, self._mine)
+        shards = self.feed.epoch(clock.epoch, first, self.mine)
         for done in range(first + 1, len(self.feed) + 1):
             self.train_step(shards)
             self.progress.advance(self.step)
