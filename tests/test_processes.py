@@ -12,7 +12,7 @@ from osmose.errors import UserError
 from osmose.processes import is_first, together
 
 DEVICES = ("-m", "osmose")
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "osmose")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "osmose")
 PLAIN_NET = {"student": "fresh:zoo:cnn-xs", "teacher": "fresh:zoo:vit-xs"}
 BATCH_NORM = {"student": "fresh:zoo:cnn-s", "teacher": "fresh:zoo:vit-xs"}
 DROPOUT = {"student": "fresh:zoo:vit-m", "teacher": "fresh:zoo:cnn-xs"}

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -30,17 +31,29 @@ Any key of the recipe is a flag too: --view.crop shift, --method.kl_weight 0.5, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 for a user's mistake, 130 or 143 when interrupted."""
+    # Threads that spin while they wait make a step several times slower as soon as another program wants a core.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         options, extra = _parser().parse_known_args(arguments)
         command: Callable[[argparse.Namespace, dict[str, Any]], int] = options.run
         return command(options, _changes(options, extra))
     except UserError as error:
         print(f"osmose: {error}", file=sys.stderr)
+        _end_at_once_if_one_of_several(2)
         return 2
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return 0
+
+
+def _end_at_once_if_one_of_several(code: int) -> None:
+    """Leave without Python's clean-up: while the other processes end too, gloo's threads sometimes abort in it."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 class _Parser(argparse.ArgumentParser):

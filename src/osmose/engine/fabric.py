@@ -1,9 +1,11 @@
 """Devices, processes and precision, from Lightning Fabric."""
 
+import atexit
 import os
 from typing import Any
 
 import torch
+import torch.distributed
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
@@ -54,4 +56,12 @@ def make_fabric(settings: Training) -> Fabric:
         plugins=[_Autocast("bf16-mixed", "cpu" if accelerator == "cpu" else accelerator)] if mixed else [],
     )
     fabric.launch()
+    if processes > 1:
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """Without this a process now and then aborts as Python ends (seen with gloo: "terminate called ...")."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
