@@ -15,10 +15,14 @@ def ends(process):
     assert process.returncode == 0, err
 
 
+def lines(path):
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "kills"), [(0, 10), (1, 4)])
 def test_kills_leave_no_trace(start, plain, left, tmp_path, workers, kills):
-    """The delays are drawn so that all of them together cannot add up to the whole run's training."""
+    """Every other kill comes at a random time of the start-up, the others soon after a random line of the metrics."""
     recipe = plain(
         student="fresh:zoo:vit-m", epochs=100 if workers == 0 else 30, checkpoint_every=3, log_every=2, workers=workers,
         method={"target": "partition", "optimiser": {"schedule": "cosine"}},
@@ -26,25 +30,26 @@ def test_kills_leave_no_trace(start, plain, left, tmp_path, workers, kills):
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     began = time.monotonic()
     whole = start("run", "recipe.yaml", "--output", "whole")
-    while not (tmp_path / "whole" / "metrics.jsonl").exists():
+    metrics = tmp_path / "whole" / "metrics.jsonl"
+    while not metrics.exists():
         time.sleep(0.02)
     startup = time.monotonic() - began
     ends(whole)
-    training = time.monotonic() - began - startup
 
     seed = random.randrange(10**6)
     draw = random.Random(seed)
-    killed = 0
-    for _ in range(kills):
+    moments = sorted(draw.sample(range(lines(metrics) * 3 // 4), kills - kills // 2))
+    for kill in range(kills):
         process = start("run", "recipe.yaml", "--output", "run")
-        try:
-            process.wait(draw.uniform(0.3, 1) * startup + draw.uniform(0, training / kills / 2))
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            killed += 1
+        if kill % 2:
+            time.sleep(draw.uniform(0.3, 1) * startup)
+        else:
+            while lines(tmp_path / "run" / "metrics.jsonl") <= moments[kill // 2] and process.poll() is None:
+                time.sleep(0.005)
+            time.sleep(draw.uniform(0, 0.1))
+        assert process.poll() is None, f"seed {seed}, kill {kill}: {process.communicate()}"
+        process.kill()
         process.communicate()
-    assert killed == kills, f"seed {seed}"
-    assert (tmp_path / "run" / "metrics.jsonl").exists()
     ends(start("run", "recipe.yaml", "--output", "run"))
     assert left(tmp_path / "run") == left(tmp_path / "whole"), f"seed {seed}"
     assert not list((tmp_path / "run").glob("*.part"))
