@@ -20,8 +20,11 @@ from osmose.data.views import Views
 from osmose.engine import checkpoint
 from osmose.engine.interrupt import Interrupted
 from osmose.engine.loop import Engine
+from osmose.engine.optimiser import Optimiser
 from osmose.errors import UserError
 from osmose.evaluate import accuracy, negative_flips, positive_flips, predict
+from osmose.methods import METHODS
+from osmose.methods.supervised import Supervised
 from osmose.models import load_model
 from osmose.random import generator, seed_of
 from osmose.recipe import resolve
@@ -156,6 +159,40 @@ def test_the_chosen_epoch_is_the_best_on_the_heldout_part(execute, metrics, tmp_
     assert chosen["epoch"] == scores.index(max(scores)) + 1
     assert chosen["heldout"]["accuracy_after"] == max(scores)
     assert result.numbers["heldout"]["accuracy_after"] == scores[-1]
+
+
+class SlowWeights(Supervised):
+    """Hands back the mean of its student's weights over all steps."""
+
+    def __init__(self, student, frozen, *, optimiser: Optimiser = Optimiser(lr=0.5)):
+        super().__init__(student, frozen, optimiser=optimiser)
+        self.slow = copy.deepcopy(student).requires_grad_(False)
+        self.seen = []
+
+    def after_step(self, clock):
+        self.seen.append([parameter.detach().clone() for parameter in self.student.parameters()])
+        for slow, fast in zip(self.slow.parameters(), self.student.parameters(), strict=True):
+            slow.lerp_(fast, 1 / (clock.step + 1))
+
+    def products(self):
+        return {"student": self.slow}
+
+
+def test_a_run_hands_back_the_product_of_its_method(execute, monkeypatch, metrics, tmp_path, grey):
+    monkeypatch.setitem(METHODS, "slow-weights", SlowWeights)
+    made = []
+    monkeypatch.setattr(SlowWeights, "players", lambda self: made.append(self) or Supervised.players(self))
+    result = execute(tmp_path / "run", method={"name": "slow-weights", "optimiser": {"lr": 0.5}})
+    means = [torch.stack(steps).double().mean(0) for steps in zip(*made[0].seen, strict=True)]
+    saved = load_model(f"file:{tmp_path / 'run' / 'student.safetensors'}")
+    for network in (result.student, saved):
+        for parameter, mean in zip(network.parameters(), means, strict=True):
+            torch.testing.assert_close(parameter.double(), mean, rtol=0, atol=1e-6)
+    heldout = load_data(grey).heldout
+    accuracy = 100 * (predict(saved, heldout).argmax(-1) == heldout.labels).double().mean().item()
+    (*_, last) = (line for line in metrics(tmp_path / "run") if "heldout_accuracy" in line)
+    assert last["heldout_accuracy"] == pytest.approx(accuracy)
+    assert result.numbers["heldout"]["accuracy_after"] == pytest.approx(accuracy)
 
 
 def test_the_test_part_is_read_once_and_only_after_the_last_step(execute, monkeypatch, after_step, tmp_path):

@@ -67,6 +67,7 @@ def test_two_processes_give_the_losses_of_one_that_accumulates(
     code, _, err = ends(start(*flags(grey, networks, accumulate=2), "--output", "one"))
     assert code == 0, err
 
+    assert "devices: 2\n" in (tmp_path / "two" / "recipe.yaml").read_text()
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert len(one) == 6
     for a, b in zip(one, two, strict=True):
@@ -93,6 +94,51 @@ def test_head_warmup_in_two_processes(start, grey, metrics, tmp_path):
     assert code == 0, err
     for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
         assert a == pytest.approx(b, rel=1e-6)
+
+
+SEEN = """
+import torch
+
+from osmose.engine.method import Step
+from osmose.engine.optimiser import Optimiser
+from osmose.methods import METHODS
+from osmose.methods.supervised import Supervised
+from osmose.processes import all_reduce
+
+
+class Seen(Supervised):
+    \"""Keeps a mark for every sample that any process has seen.\"""
+
+    def __init__(self, student, frozen, *, lr: float = 0.5):
+        super().__init__(student, frozen, optimiser=Optimiser(lr=lr))
+        self.register_buffer("seen", torch.zeros(300))
+
+    def forward(self, batch, clock):
+        step = super().forward(batch, clock)
+        known = self.seen.sum()
+        self.seen[batch.index] = 1.0
+        return Step(step.loss, {"known": known})
+
+    def after_step(self, clock):
+        self.seen.copy_(all_reduce(self.seen, "max"))
+
+
+METHODS["seen"] = Seen
+"""
+
+
+@pytest.mark.slow
+def test_buffers_of_a_method_are_its_own_to_reduce(start, grey, metrics, tmp_path):
+    """Each process marks other samples; only a mark that nobody averaged is a whole one in all of them."""
+    (tmp_path / "seen.py").write_text(SEEN)
+    for output, count in (("two", {"devices": 2}), ("one", {"accumulate": 2})):
+        values = {"student": "fresh:zoo:cnn-s", "data": grey, "method": "seen", "import": "seen.py", "output": output}
+        values |= {"epochs": 1, "batch-size": 40, "threads": 1, "log-every": 1, **count}
+        code, _, err = ends(start("transfer", *(text for key, value in values.items() for text in (f"--{key}", value))))
+        assert code == 0, err
+    known = {run: [line["known"] for line in metrics(tmp_path / run) if "known" in line] for run in ("one", "two")}
+    assert known["two"] == [40.0 * step for step in range(len(known["two"]))]
+    assert [a + 10 for a in known["two"]] == known["one"]  # the second of two accumulated shards knows the first
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import resource
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ def execute(
         Interrupted: on SIGTERM or SIGINT, after a checkpoint was written.
     """
     fabric = make_fabric(recipe)
+    recipe = replace(recipe, devices=fabric.world_size)
     first = fabric.is_global_zero
     progress = Progress(quiet=quiet or not first)
     modules = modules or {}
@@ -112,10 +113,11 @@ def execute(
             if first:
                 _keep_unnamed(cast, output, modules)
         chosen = engine.fit()
+        student = engine.method.products()["student"]
         with together(fabric):
             if first:
-                students = {"after": cast.student, **_chosen_student(cast.student, chosen)}
-                cast.student.save(output / "student.safetensors", epoch=recipe.epochs)
+                students = {"after": student, **_chosen_student(student, chosen)}
+                student.save(output / "student.safetensors", epoch=recipe.epochs)
                 if "chosen" in students:
                     students["chosen"].save(output / "student-chosen.safetensors", epoch=chosen.epoch)
                 numbers = final_numbers(recipe, cast, students, fabric.device)
@@ -123,7 +125,7 @@ def execute(
                 if numbers["chosen"]:
                     numbers["chosen"] = {"epoch": chosen.epoch, **numbers["chosen"]}
                 folder.finish({**numbers, "seconds": round(engine.seconds, 1), "environment": environment(fabric)})
-        return Result(cast.student.cpu().eval(), folder.result() or {}, output)
+        return Result(student.cpu().eval(), folder.result() or {}, output)
 
 
 def gather(recipe: Recipe, modules: Modules) -> Cast:
@@ -176,7 +178,7 @@ def prepare(
         progress=progress,
     )
     if cast.data.heldout is not None:
-        engine.evaluate = HeldOut(cast.initial, cast.student, cast.data.heldout, fabric)
+        engine.evaluate = HeldOut(cast.initial, method.products()["student"], cast.data.heldout, fabric)
     elif any(player.plateau for player in engine.players.values()):
         raise UserError(f"schedule plateau needs held-out samples, {recipe.data.name} has none: set data.heldout")
     for note in notes:
@@ -308,7 +310,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     started = time.monotonic()
     evaluations = recipe.epochs if engine.evaluate and engine.evaluate() else 0
     evaluation = (time.monotonic() - started) * evaluations
-    product = sum(tensor.nbytes for tensor in cast.student.state_dict().values())
+    product = sum(tensor.nbytes for tensor in engine.method.products()["student"].state_dict().values())
     checkpoint = io.BytesIO()
     torch.save(engine.state(), checkpoint)
     disk = 2 * (checkpoint.tell() + product) + 2 * product

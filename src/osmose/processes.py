@@ -2,20 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
-import torch.distributed
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, distributed
 
 from osmose.errors import UserError
 
 
-def all_reduce(fabric: Fabric, tensor: Tensor, operation: str) -> Tensor:
-    """The "sum", "mean" or "max" of a tensor over all processes, on its own device; with one process the tensor itself."""
-    if fabric.world_size == 1:
+def all_reduce(tensor: Tensor, operation: Literal["sum", "mean", "max"]) -> Tensor:
+    """The sum, mean or maximum of a tensor over all processes, on its own device; with one process the tensor itself.
+
+    Every process of the run must call it at the same place.
+    """
+    if not distributed.is_initialized():
         return tensor
-    reduced = fabric.all_reduce(tensor.to(fabric.device), reduce_op=operation)
-    assert isinstance(reduced, Tensor)
+    reduced = tensor.to("cuda" if distributed.get_backend() == "nccl" else "cpu", copy=True)
+    distributed.all_reduce(reduced, distributed.ReduceOp.MAX if operation == "max" else distributed.ReduceOp.SUM)
+    if operation == "mean":
+        reduced = reduced / distributed.get_world_size()
     return reduced.to(tensor.device)
 
 
@@ -42,4 +47,4 @@ def together(fabric: Fabric) -> Iterator[None]:
 
 def is_first() -> bool:
     """Whether this is the process that speaks to the user."""
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    return not distributed.is_initialized() or distributed.get_rank() == 0

@@ -357,5 +357,38 @@ def test_a_non_finite_run_stops_and_keeps_only_finite_checkpoints(
         assert all(value.isfinite().all() for value in state["method"].values() if value.is_floating_point())
 
 
+class Phases(Plain):
+    """Keeps plain values beside tensors, and a buffer whose places are not all filled yet."""
+
+    def __init__(self, network):
+        super().__init__(network)
+        self.phase, self.pool = 0, []
+        self.register_buffer("errors", torch.full((2,), math.nan))
+
+    def after_step(self, clock):
+        self.phase = clock.step // 2
+        self.pool = [*self.pool, {"step": clock.step, "scale": torch.tensor(float(clock.step))}][-3:]
+
+    def get_extra_state(self):
+        return {"phase": self.phase, "pool": self.pool}
+
+    def set_extra_state(self, state):
+        self.phase, self.pool = state["phase"], state["pool"]
+
+
+def test_a_methods_plain_state_and_unfilled_buffers_come_back_from_a_checkpoint(engine, given_batches):
+    first, second = Phases(new_network()), Phases(new_network())
+    engine(first, given_batches(X, Y), folder="first", batch_size=BATCH).fit()
+    run = engine(second, given_batches(X, Y), folder="second", epochs=2, batch_size=BATCH)
+    checkpoint_of_first = checkpoint.load(next((run.folder.path.parent / "first" / "checkpoints").iterdir()))
+    checkpoint.save(run.folder.checkpoints, STEPS, checkpoint_of_first)
+    resumed = []
+    second.moving = lambda clock: resumed.append((second.phase, len(second.pool))) or None
+    run.fit()
+    assert resumed[0] == (first.phase, 3)
+    assert second.errors.isnan().all()
+    assert [entry["step"] for entry in second.pool] == [2 * STEPS - 3, 2 * STEPS - 2, 2 * STEPS - 1]
+
+
 def test_seconds_per_step_of_a_feed_of_one_batch(engine, given_batches):
     assert seconds_per_step(engine(Plain(new_network()), given_batches(X[:1], Y[:1]), batch_size=BATCH)) >= 0

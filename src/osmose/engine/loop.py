@@ -124,7 +124,7 @@ class Engine:
                 fabric.clip_gradients(self.module, optimiser, max_norm=player.clip, error_if_nonfinite=False)
             optimiser.step()
             optimiser.zero_grad()
-        self._average_buffers()
+        self._average_statistics()
         self.method.after_step(clock)
         self.step += 1
 
@@ -163,10 +163,10 @@ class Engine:
             return stop()
         if self.step % self.settings.log_every and self.step % len(self.feed):
             return 0
-        return int(all_reduce(self.fabric, torch.tensor(stop()), "max"))
+        return int(all_reduce(torch.tensor(stop()), "max"))
 
     def _log(self, clock: Clock) -> None:
-        means = self.meter.read(self.fabric)
+        means = self.meter.read()
         with together(self.fabric):
             self._require(all(map(math.isfinite, means.values())), "loss is")
         self._write({"step": self.step, "epoch": clock.epoch + 1, **means})
@@ -195,19 +195,23 @@ class Engine:
                     parameter.requires_grad_(name in moving)
             self.moving = moving
 
-    def _average_buffers(self) -> None:
-        if self.fabric.world_size == 1:
+    def _average_statistics(self) -> None:
+        """Give every process the mean of all processes' running statistics, those of normalisation layers."""
+        running = [
+            buffer for name, buffer in self.method.named_buffers() if name.rpartition(".")[2].startswith("running_")
+        ]
+        if self.fabric.world_size == 1 or not running:
             return
-        for buffer in self.method.buffers():
-            if buffer.is_floating_point():
-                buffer.copy_(all_reduce(self.fabric, buffer, "mean"))
+        mean = all_reduce(torch.cat([buffer.flatten() for buffer in running]), "mean")
+        for buffer, part in zip(running, mean.split([buffer.numel() for buffer in running]), strict=True):
+            buffer.copy_(part.view_as(buffer))
 
     def _write(self, line: dict[str, Any]) -> None:
         self.folder.write(line)
         self.progress.show(line)
 
     def _save(self) -> None:
-        self.meter.share(self.fabric)
+        self.meter.share()
         with together(self.fabric):
             finite = torch.stack([parameter.isfinite().all() for parameter in self.method.parameters()])
             self._require(bool(finite.all()), "weights are")

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from osmose.engine.method import Step
@@ -27,20 +26,20 @@ class Meter:
                 self.sums[name] = value.float().clone()
                 self.counts[name] = 1
 
-    def read(self, fabric: Fabric) -> dict[str, float]:
+    def read(self) -> dict[str, float]:
         """The means since the last reading, over all processes, in one transfer from the device; starts anew."""
         if not self.sums:
             return {}
         means = torch.stack([total / self.counts[name] for name, total in self.sums.items()])
-        read = dict(zip(self.sums, all_reduce(fabric, means, "mean").tolist(), strict=True))
+        read = dict(zip(self.sums, all_reduce(means, "mean").tolist(), strict=True))
         self.sums, self.counts = {}, {}
         return read
 
-    def share(self, fabric: Fabric) -> None:
+    def share(self) -> None:
         """Give every process the mean of all processes' sums: one process's then stand for all in a checkpoint."""
-        if self.sums and fabric.world_size > 1:
-            means = all_reduce(fabric, torch.stack(list(self.sums.values())), "mean")
-            self.sums = dict(zip(self.sums, means.clone().unbind(), strict=True))
+        if self.sums:
+            means = all_reduce(torch.stack(list(self.sums.values())), "mean")
+            self.sums = dict(zip(self.sums, means.unbind(), strict=True))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

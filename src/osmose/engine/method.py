@@ -59,4 +59,4 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def products(self) -> dict[str, Network]:
-        """The networks that the run hands back: evaluated, saved, exported."""
+        """What the run hands back, evaluated and saved: under "student" the network that stands for the student afterwards."""

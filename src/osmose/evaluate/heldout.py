@@ -44,4 +44,4 @@ class HeldOut:
     def _predict(self, network: Network) -> Tensor:
         fabric = self.fabric
         part = predict(network, self.split, device=fabric.device, shard=fabric.global_rank, shards=fabric.world_size)
-        return all_reduce(fabric, part, "sum")
+        return all_reduce(part, "sum")
