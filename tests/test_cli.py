@@ -153,7 +153,7 @@ def test_a_dry_run_writes_nothing(go, short, tmp_path, monkeypatch):
         (["--epochs"], "argument --epochs: expected one argument; see osmose transfer --help"),
         (["--view.crop"], "--view.crop needs a value: --view.crop VALUE"),
         (["stray"], "unknown argument 'stray': flags begin with --; see osmose transfer --help"),
-        (["--import", "nowhere.py"], "cannot import nowhere.py: No such file or directory; give a Python file"),
+        (["--import", "nowhere.py"], "cannot import nowhere.py: there is no such Python file; give the path of a .py file"),
         (["--accelerator", "cuda", "--devices", "999"], None),
         (["--student", "null"], "key 'student' is empty: give it a value, or leave it out for its default"),
     ],
@@ -247,6 +247,63 @@ def test_ones_own_targets_by_import(go, short, tmp_path):
         assert go("transfer", *short, *flags)[0] == 0
     finally:
         TARGETS.pop("mine")
+
+
+OWN_MODEL = """
+from torch import nn
+
+from osmose.models import Network, Preprocessing
+from osmose.models.sources import SOURCES
+
+
+def build(key, arguments):
+    return nn.Sequential(nn.Flatten(), nn.Linear(144, int(key)), nn.ReLU(), nn.Linear(int(key), 4))
+
+
+def fresh(key, request):
+    return Network(
+        build(key, {}), name=request.name, classes=None, num_classes=4,
+        architecture={"source": "own", "name": key, "arguments": {}},
+        preprocessing=Preprocessing(mean=(0.5,), std=(0.5,), channels=1, size=(12, 12)),
+    )
+
+
+SOURCES["own"] = __name__
+"""
+
+
+def test_ones_own_models_by_import_in_every_command(start, grey, tmp_path):
+    (tmp_path / "own.py").write_text(OWN_MODEL)
+    study = {
+        "base": {"data": grey, "epochs": 1, "batch_size": 40, "threads": 1, "method": "supervised"},
+        "students": ["fresh:own:8"],
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    own = ("--import", "own.py")
+    process = start("study", "study.yaml", "--output", "study", *own)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    (run,) = (tmp_path / "study" / "runs").glob("*/student.safetensors")
+    process = start("evaluate", f"file:{run}", "--data", grey, "--json", *own)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert json.loads(out)["samples"] == 80
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\ny = x + nothing\n", "NameError: name 'nothing' is not defined (line 2)"),
+        ("x = 1\n\nif x\n", "SyntaxError: expected ':' (line 3)"),
+        ("import json\njson.loads('{')\n", "line 2"),
+    ],
+)
+def test_a_mistake_in_ones_own_file_is_one_line(mistake, tmp_path, text, said):
+    (tmp_path / "own.py").write_text(text)
+    line = mistake("show", "models", "--import", tmp_path / "own.py")
+    assert line.startswith(f"cannot import {tmp_path / 'own.py'}: ")
+    assert said in line
+    assert line.endswith("; mend the file")
 
 
 def test_help_is_there_within_a_second_and_without_torch():

@@ -94,7 +94,6 @@ def test_commands_are_understood(
     reached: list[str] = []
 
     def execute(options: Any, values: Mapping[str, Any]) -> int:
-        cli._import_files(options.imports)
         reached.extend(recipe.resolve(stage).student for stage in recipe.stages(values).values())
         return 0
 

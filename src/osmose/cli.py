@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import osmose
 from osmose.errors import UserError
+from osmose.user_code import import_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options, extra = _parser().parse_known_args(arguments)
         command: Callable[[argparse.Namespace, dict[str, Any]], int] = options.run
-        return command(options, _changes(options, extra))
+        changes = _changes(options, extra)
+        for path in options.imports:
+            import_file(path)
+        return command(options, changes)
     except UserError as error:
         print(f"osmose: {error}", file=sys.stderr)
         _end_at_once_if_one_of_several(2)
@@ -77,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         added.set_defaults(run=run)
         added.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        added.add_argument(
+            "--import", dest="imports", action="append", default=[], metavar="FILE",
+            help="Python file to run first, which may register methods, targets, models and data",
+        )  # fmt: skip
         return added
 
     transfer = command(
@@ -97,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--output", metavar="DIR", help="the study's folder (default: studies/NAME)")
     study.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
     show = command("show", _show, "List what there is.")
-    show.add_argument("what", choices=["models", "data", "methods", "recipes", "settings"])
+    show.add_argument("what", choices=["models", "data", "methods", "recipes", "studies", "settings"])
     return parser
 
 
@@ -127,9 +135,6 @@ def _run_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fresh", action="store_true", help="discard what an earlier run left in the folder")
     parser.add_argument("--dry-run", dest="dry_run", action="store_true", help="tell time, disk and memory, and stop")
-    parser.add_argument(
-        "--import", dest="imports", action="append", default=[], metavar="FILE", help="Python file to run first"
-    )
 
 
 def _changes(options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
@@ -195,7 +200,6 @@ def _run(options: argparse.Namespace, changes: dict[str, Any]) -> int:
 
 
 def _execute(options: argparse.Namespace, values: dict[str, Any]) -> int:
-    _import_files(options.imports)
     from osmose import api
     from osmose.engine.interrupt import Interrupted
     from osmose.processes import is_first
@@ -236,17 +240,6 @@ def _show(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     rows = getattr(shelf, options.what)()
     _print(options, {options.what: rows}, lambda _: _show_rows(rows))
     return 0
-
-
-def _import_files(paths: Sequence[str]) -> None:
-    """Run the user's own Python files, which may register methods, targets and models."""
-    import runpy
-
-    for path in paths:
-        try:
-            runpy.run_path(path)
-        except OSError as error:
-            raise UserError(f"cannot import {path}: {error.strerror}; give a Python file") from None
 
 
 def _print(options: argparse.Namespace, values: dict[str, Any], show: Callable[[dict[str, Any]], None]) -> None:

@@ -17,6 +17,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from osmose import user_code
 from osmose.engine.interrupt import interruptions
 from osmose.files import cannot_write, write_atomically
 from osmose.recipe import Recipe
@@ -47,6 +48,7 @@ def start_run(recipe: Recipe, folder: Path, lock: int) -> Process:
     source = folder.with_name(folder.name + ".yaml")
     write_atomically(source, yaml.safe_dump(recipe.plain(), sort_keys=False).encode())
     command = [sys.executable, "-m", "osmose", "run", str(source), "--output", str(folder), "--json"]
+    command += [text for path in user_code.imported for text in ("--import", str(path))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(recipe.threads)}
     with _log(folder).open("ab") as log:
         return subprocess.Popen(

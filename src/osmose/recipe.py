@@ -134,10 +134,10 @@ def load(name: str) -> Plain:
                 f"cannot read recipe {path}: {error}; see `osmose show recipes` for packaged ones"
             ) from None
     else:
-        packaged = packaged_recipes()
-        if name not in packaged:
-            raise unknown("recipe", name, packaged)
-        text = packaged[name]
+        texts = packaged()
+        if name not in texts:
+            raise unknown("recipe", name, texts)
+        text = texts[name]
     return _mapping(text, name)
 
 
@@ -149,19 +149,19 @@ def defaults(changes: Mapping[str, Any]) -> Plain:
     Raises:
         UserError: when the data set is unknown or its folder missing.
     """
-    packaged = load("default")
+    default = load("default")
     data, method = (_name(changes.get(key)) for key in ("data", "method"))
-    if data not in (None, packaged["data"]):
+    if data not in (None, default["data"]):
         find(data)
         return {}
-    if method not in (None, packaged["method"]["name"]):
-        return {key: value for key, value in packaged.items() if key not in ("teacher", "method")}
-    return packaged
+    if method not in (None, default["method"]["name"]):
+        return {key: value for key, value in default.items() if key not in ("teacher", "method")}
+    return default
 
 
-def packaged_recipes() -> dict[str, str]:
-    """The text of every packaged recipe, by name."""
-    files = sorted(resources.files("osmose").joinpath("recipes").iterdir(), key=lambda file: file.name)
+def packaged(folder: str = "recipes") -> dict[str, str]:
+    """The text of every YAML file in a folder of the package ("recipes", "recipes/studies"), by name."""
+    files = sorted(resources.files("osmose").joinpath(folder).iterdir(), key=lambda file: file.name)
     return {file.name.removesuffix(".yaml"): file.read_text() for file in files if file.name.endswith(".yaml")}
 
 

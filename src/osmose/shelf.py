@@ -32,10 +32,12 @@ def methods() -> Rows:
 
 def recipes() -> Rows:
     """Packaged recipes; the summary is their first line."""
-    return [
-        {"name": name, "summary": text.splitlines()[0].lstrip("# "), "recipe": yaml.safe_load(text)}
-        for name, text in recipe.packaged_recipes().items()
-    ]
+    return _packaged("recipe", recipe.packaged())
+
+
+def studies() -> Rows:
+    """Packaged studies; the summary is their first line."""
+    return _packaged("study", recipe.packaged("recipes/studies"))
 
 
 def settings() -> Rows:
@@ -44,3 +46,10 @@ def settings() -> Rows:
     for name, method in METHODS.items():
         rows += [{**row, "key": f"method.{row['key']}", "for": name} for row in recipe.describe(method)]
     return rows
+
+
+def _packaged(kind: str, texts: dict[str, str]) -> Rows:
+    return [
+        {"name": name, "summary": text.splitlines()[0].lstrip("# "), kind: yaml.safe_load(text)}
+        for name, text in texts.items()
+    ]
