@@ -80,7 +80,10 @@ def measure(student: str, teacher: str, pairs: int) -> dict[str, Any]:
     values = {"student": f"fresh:zoo:{student}", "teacher": f"fresh:zoo:{teacher}", "method": "distill", "threads": 1}
     settings = recipe.resolve(values)
     with tempfile.TemporaryDirectory() as folder:
-        loops = [by_hand(gather(settings, {}), settings), by_engine(gather(settings, {}), settings, Path(folder))]
+        loops = [
+            by_hand(gather(settings, {}, {}), settings),
+            by_engine(gather(settings, {}, {}), settings, Path(folder)),
+        ]
         for loop in loops:
             timed(loop)
         times: list[tuple[float, float]] = []

@@ -1,8 +1,10 @@
 """The Python functions: names or modules in, a trained copy and numbers out."""
 
 import copy
+import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -169,6 +171,24 @@ def test_evaluate_leaves_a_module_as_it_is(grey):
         api.evaluate(nn.Sequential(nn.Flatten(), nn.Linear(144, 5)), data=grey)
 
 
+def test_evaluate_numbers(monkeypatch, grey):
+    data = load_data(grey)
+    numbers = replace(data, task="regression", num_classes=None, classes=None, test=lambda: with_floats(data.test()))
+    monkeypatch.setattr(api, "load_data", lambda *_, **__: numbers)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(144, 1))
+    said = api.evaluate(module, data=grey)
+    split = numbers.test()
+    values = copy.deepcopy(module)(split.images.read(torch.arange(80)).float() / 255)[:, 0]
+    assert said["mse"] == pytest.approx(((values - split.labels) ** 2).mean().item())
+    assert "accuracy" not in said
+    with pytest.raises(UserError, match="has 4 outputs and .* one number a sample"):
+        api.evaluate(nn.Sequential(nn.Flatten(), nn.Linear(144, 4)), data=grey)
+
+
+def with_floats(split):
+    return replace(split, labels=split.labels.float())
+
+
 def test_stages_run_in_order_and_again_only_where_unfinished(grey, tmp_path, monkeypatch):
     recipe = {
         **SETTINGS, "data": grey, "teacher": "fresh:zoo:cnn-xs", "method": {"name": "distill", **METHOD},
@@ -190,6 +210,23 @@ def test_stages_run_in_order_and_again_only_where_unfinished(grey, tmp_path, mon
     again = osmose.run(recipe, output=tmp_path / "run")
     assert again.student.digest() == result.student.digest()
     assert (tmp_path / "run" / "one" / "result.json").stat().st_mtime_ns == began
+
+
+def test_stages_have_their_folder_for_themselves(grey, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("osmose.pair_check._check_order", lambda *_: None)
+    first = {"name": "one", "student": "fresh:zoo:mlp-xs"}
+    second = {"name": "two", "student": "$one", "seed": 3}
+    common = {**SETTINGS, "data": grey, "teacher": "fresh:zoo:cnn-xs", "method": {"name": "distill", **METHOD}}
+    stages = {**common, "stages": [first, second]}
+    whole = osmose.run(stages, output="run")
+    assert osmose.run(stages, output=tmp_path / "run").numbers == whole.numbers  # however the folder is spelled
+    with pytest.raises(UserError, match=r"holds a run of another recipe \(.*seed"):
+        osmose.run({**common, "stages": [first, {**second, "seed": 4}]}, output="run")
+    alone = osmose.run({**common, "student": "fresh:zoo:mlp-xs"}, output="alone").numbers
+    with pytest.raises(UserError, match="holds a run of another recipe"):
+        osmose.run(stages, output="alone")
+    assert json.loads((tmp_path / "alone" / "result.json").read_text()) == alone
 
 
 def test_a_mistake_in_a_later_stage_is_found_before_the_first_one_runs(grey, tmp_path):

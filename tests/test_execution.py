@@ -16,6 +16,7 @@ from torch import nn
 
 from osmose import execution
 from osmose.data import load_data
+from osmose.data.loader import Loader
 from osmose.data.views import Views
 from osmose.engine import checkpoint
 from osmose.engine.interrupt import Interrupted
@@ -31,6 +32,7 @@ from osmose.recipe import resolve
 
 DROPOUT = {"student": "fresh:zoo:vit-m", "teacher": "fresh:zoo:cnn-xs"}
 BATCH_NORM = {"student": "fresh:zoo:cnn-s", "teacher": "fresh:zoo:vit-xs"}
+KL_ALONE = {"target": "teacher", "optimiser": {"schedule": "constant"}}
 ADAM = {"student": "fresh:zoo:vit-m", "method": {"target": "partition", "optimiser": {"name": "adamw", "lr": 0.01}}}
 
 
@@ -415,12 +417,12 @@ def test_head_warmup_moves_only_the_head(execute, tmp_path, epochs):
 def test_weights_of_a_fresh_student_depend_on_seed_and_stream_alone(plain, tmp_path):
     def student(**changes):
         torch.rand(3)
-        return execution.gather(resolve(plain(**changes)), {}).student.digest()
+        return execution.gather(resolve(plain(**changes)), {}, {}).student.digest()
 
     first = student()
     assert student(teacher="fresh:zoo:vit-s", epochs=9, method={"target": "partition"}) == first
     assert student(seed=1) != first
-    same = execution.gather(resolve(plain(teacher="fresh:zoo:mlp-xs")), {})
+    same = execution.gather(resolve(plain(teacher="fresh:zoo:mlp-xs")), {}, {})
     assert same.teachers["teacher1"].digest() != same.student.digest()  # another stream
     assert seed_of(0, "student/init") != seed_of(0, "teacher1/init")
 
@@ -441,7 +443,7 @@ def test_a_learning_rate_that_explodes_is_one_line(execute, tmp_path, checkpoint
             tmp_path / "run", checkpoint_every=checkpoint_every, epochs=4,
             method={"kl_weight": 0.5, "optimiser": {"lr": 1e30}},
         )  # fmt: skip
-    for file in (tmp_path / "run" / "checkpoints").iterdir():
+    for file in (tmp_path / "run" / "checkpoints").glob("*"):
         assert all(
             value.isfinite().all() for value in checkpoint.load(file)["method"].values() if value.is_floating_point()
         )
@@ -490,11 +492,43 @@ def test_without_a_heldout_part_nothing_is_chosen(execute, tmp_path):
     assert not (tmp_path / "run" / "student-chosen.safetensors").exists()
 
 
-def test_bf16_mixed_trains_and_keeps_float32_weights(execute, tmp_path):
-    result = execute(tmp_path / "run", precision="bf16-mixed", method={"target": "partition", "kl_weight": 0.5})
-    assert all(parameter.dtype == torch.float32 for parameter in result.student.parameters())
-    plain_run = execute(tmp_path / "plain", method={"target": "partition", "kl_weight": 0.5})
-    assert result.student.digest() != plain_run.student.digest()
+def test_bf16_mixed_is_autocast_around_the_student_alone(execute, tmp_path, grey):
+    """Against a loop by hand: the student in autocast, the teacher, the loss and all weights in float32."""
+    result = execute(tmp_path / "run", precision="bf16-mixed", view={"flip": 0.0}, epochs=1, method=KL_ALONE)
+    build = {"num_classes": 4, "channels": 1, "image_size": (12, 12)}
+    student = load_model("fresh:zoo:mlp-xs", stream="student/init", **build).train()
+    teacher = load_model("fresh:zoo:cnn-xs", stream="teacher1/init", **build).eval()
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.5 * 40 / 256, momentum=0.9, weight_decay=1e-3)
+    for _, images, _ in Loader(load_data(grey).train, batch_size=40, seed=0).epoch(0):
+        x = images.float() / 255
+        with torch.no_grad():
+            taught = teacher(x).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            said = student(x).logits
+        assert (said.dtype, taught.dtype) == (torch.bfloat16, torch.float32)
+        loss = F.kl_div(said.float().log_softmax(-1), taught.log_softmax(-1), reduction="batchmean", log_target=True)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for ours, theirs in zip(result.student.parameters(), student.parameters(), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_split_smaller_than_a_batch_trains_at_its_own_batchs_rate(execute, metrics, tmp_path, capsys):
+    """The rule is lr x samples of a step / 256, so asking for more samples than there are changes nothing."""
+    asked = execute(tmp_path / "asked", data={"fraction": 0.2}, batch_size=256, epochs=3)
+    exact = execute(tmp_path / "exact", data={"fraction": 0.2}, batch_size=54, epochs=3)
+    assert asked.student.digest() == exact.student.digest()
+    assert metrics(tmp_path / "asked") == metrics(tmp_path / "exact")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_on_a_gpu(execute, left, tmp_path, precision):
+    settings = {"accelerator": "cuda", "deterministic": True, "precision": precision, "method": {"target": "partition"}}
+    first, second = (execute(tmp_path / name, **BATCH_NORM, **settings) for name in ("first", "second"))
+    assert left(first.folder) == left(second.folder)
 
 
 def test_loader_processes_change_nothing(undisturbed):

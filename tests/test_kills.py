@@ -51,7 +51,7 @@ def test_kills_leave_no_trace(start, plain, left, tmp_path, workers, kills):
         process.communicate()
     ends(start("run", "recipe.yaml", "--output", "run"))
     assert left(tmp_path / "run") == left(tmp_path / "whole"), f"seed {seed}"
-    assert not list((tmp_path / "run").glob("*.part"))
+    assert not list((tmp_path / "run").rglob("*.part"))
 
 
 @pytest.mark.slow

@@ -118,7 +118,8 @@ def test_a_second_teacher_is_checked_too(data):
 
 def test_what_the_method_does_not_ask_for_is_not_checked(data):
     odd = network(data, classes=tuple("abcd"), num_classes=4)
-    assert check(odd, {"t": network(data)}, data, needs=set()) == []
+    assert check(network(data), {"t": odd}, data, needs=set()) == []
+    assert error(odd, {}, data, needs=set()).startswith("student fresh:zoo:cnn-xs knows 4 classes")
     unlabelled = replace(data, train=data.train.unlabelled())
     assert check(network(data), {"t": network(data, "vit-xs")}, unlabelled, needs={"teacher", "same classes"}) == []
 
@@ -140,9 +141,9 @@ def test_numbers_for_labels_are_refused_where_classes_are_compared(data):
 
 def test_colour_data_with_a_grey_network(data):
     said = error(network(data), {"t": network(data, channels=1)}, data)
-    assert said.startswith(f"teacher t takes 1 channel, {data.name} has 3: use a network made for 3 channels")
+    assert said.startswith(f"teacher t takes 1 channel(s), {data.name} has 3: use a network made for 3 channels")
     said = error(network(data, channels=1), {"t": network(data)}, data)
-    assert said.startswith("student fresh:zoo:cnn-xs takes 1 channel")
+    assert said.startswith("student fresh:zoo:cnn-xs takes 1 channel(s)")
 
 
 def test_adaptations_are_noted(nameless):

@@ -6,7 +6,9 @@ import signal
 import time
 
 import pytest
+import torch
 from lightning_fabric import Fabric
+from safetensors.torch import load_file
 
 from osmose.errors import UserError
 from osmose.processes import is_first, together
@@ -77,6 +79,10 @@ def test_two_processes_give_the_losses_of_one_that_accumulates(
             assert a == pytest.approx(b, rel=1e-6)
         elif networks is not BATCH_NORM:  # running statistics average the shards, one process takes them one by one
             assert a == b
+    weights = [load_file(tmp_path / run / "student.safetensors") for run in ("one", "two")]
+    for name in weights[0]:
+        if "running_" not in name:
+            torch.testing.assert_close(weights[0][name], weights[1][name], rtol=0, atol=1e-5)
     if networks is not BATCH_NORM:
         accuracies = [
             json.loads((tmp_path / run / "result.json").read_text())["accuracy_after"] for run in ("one", "two")
@@ -172,6 +178,31 @@ def test_an_error_of_the_first_process_stops_both_with_one_line(start, grey, tmp
         ]
         assert err.count("osmose: ") == 1
         assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistaken", [(0,), (1,), (0, 1)])
+def test_a_mistake_in_any_process_stops_all_and_one_tells(start, tmp_path, mistaken):
+    (tmp_path / "script.py").write_text(
+        "import sys\n"
+        "from lightning_fabric import Fabric\n"
+        "from osmose.errors import UserError\n"
+        "from osmose.processes import together\n"
+        "fabric = Fabric(accelerator='cpu', devices=2)\n"
+        "fabric.launch()\n"
+        "try:\n"
+        "    with together(fabric):\n"
+        f"        if fabric.global_rank in {mistaken}:\n"
+        "            raise UserError('a mistake')\n"
+        "    print('went on')\n"
+        "except (UserError, SystemExit) as stopped:\n"
+        "    print(f'{fabric.global_rank} {type(stopped).__name__}', flush=True)\n"
+        "fabric.barrier()\n"
+    )
+    code, out, err = ends(start("script.py", launcher=TORCHRUN[:-2]))
+    assert code == 0, err
+    told = [f"{rank} {'UserError' if rank == min(mistaken) else 'SystemExit'}" for rank in (0, 1)]
+    assert sorted(out.splitlines()) == told
 
 
 @pytest.mark.slow

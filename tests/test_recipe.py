@@ -20,7 +20,7 @@ from osmose.data import load_data
 from osmose.errors import UserError
 from osmose.methods import METHODS
 from osmose.models import load_model
-from osmose.recipe import merge, resolve, stages, with_products
+from osmose.recipe import changed_stages, merge, resolve, stages
 
 BASE = {"teacher": "zoo:cnn-s", "student": "zoo:vit-s"}
 
@@ -250,17 +250,19 @@ STAGES = {
 }
 
 
-def test_stages_share_the_common_keys_and_use_earlier_products(tmp_path):
+def test_stages_share_the_common_keys():
     first, second = stages(STAGES).items()
     assert first == ("one", {
         "epochs": 3, "method": {"name": "distill", "target": "partition", "temperature": 2}, "teacher": "zoo:a",
         "student": "zoo:s",
     })  # fmt: skip
-    assert second[1]["epochs"] == 5
-    used = with_products(second[1], tmp_path)
-    assert used["student"] == f"file:{tmp_path}/one"
-    assert used["teacher"] == ["zoo:b", f"file:{tmp_path}/one"]
-    assert with_products(first[1], tmp_path) == first[1]
+    assert (second[1]["epochs"], second[1]["student"], second[1]["teacher"]) == (5, "$one", ["zoo:b", "$one"])
+
+
+def test_changes_reach_every_stage_but_leave_earlier_products():
+    first, second = stages(changed_stages(STAGES, {"student": "zoo:n", "teacher": "zoo:t", "epochs": 9})).values()
+    assert (first["student"], first["teacher"], first["epochs"]) == ("zoo:n", "zoo:t", 9)
+    assert (second["student"], second["teacher"], second["epochs"]) == ("$one", ["zoo:b", "$one"], 9)
 
 
 def test_a_recipe_without_stages_is_one():

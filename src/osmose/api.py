@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from osmose import execution, grid
@@ -18,10 +19,9 @@ from osmose.errors import UserError
 from osmose.evaluate import accuracy, predict
 from osmose.evaluate.transfer import right
 from osmose.execution import Result, execute
-from osmose.files import write_atomically
 from osmose.models import load_model
 from osmose.pair_check import check_head
-from osmose.processes import is_first
+from osmose.stages import execute_stages
 
 __all__ = ["Result", "evaluate", "run", "study", "transfer"]
 
@@ -96,14 +96,9 @@ def run(
     if list(stages) == [""]:
         resolved = recipes.resolve(stages[""])
         return execute(resolved, Path(output) if output else default_folder(resolved), fresh=fresh, quiet=quiet)
-    last = recipes.resolve(stages[list(stages)[-1]])
-    place = Path(output) if output else default_folder(last, json.dumps(values, sort_keys=True))
-    steps = {name: recipes.resolve(recipes.with_products(stage, place)) for name, stage in stages.items()}
-    results = {name: execute(step, place / name, fresh=fresh, quiet=quiet) for name, step in steps.items()}
-    numbers = {"stages": {name: result.numbers for name, result in results.items()}}
-    if is_first():
-        write_atomically(place / "result.json", json.dumps(numbers, indent=2).encode(), b"\n")
-    return Result(results[list(results)[-1]].student, numbers, place)
+    steps = {name: recipes.resolve(stage) for name, stage in stages.items()}
+    place = Path(output) if output else default_folder(list(steps.values())[-1], json.dumps(values, sort_keys=True))
+    return execute_stages(steps, place, fresh=fresh, quiet=quiet)
 
 
 def study(
@@ -169,7 +164,7 @@ def evaluate(
     data: str | Mapping[str, Any] = "fashion-mnist-mini",
     part: Literal["test", "heldout", "train"] = "test",
 ) -> Numbers:
-    """Accuracy of a model on a part of a data set, in percent.
+    """Accuracy of a model on a part of a data set, in percent; where labels are numbers its mean squared error.
 
     Args:
         model: a model's name or a module.
@@ -190,14 +185,12 @@ def evaluate(
     if split is None or split.labels is None:
         raise UserError(f"{settings.name} has no labelled part '{part}': use another --part")
     check_head(network.name, network, loaded)
-    correct = right(predict(network, split), split)
-    return {
-        "model": network.name,
-        "data": settings.name,
-        "part": part,
-        "samples": len(split),
-        "accuracy": accuracy(correct),
-    }
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    outputs = predict(network, split)
+    numbers = {"model": network.name, "data": settings.name, "part": part, "samples": len(split)}
+    if loaded.task == "regression":
+        return {**numbers, "mse": (outputs.squeeze(-1) - split.labels).square().mean().item()}
+    return {**numbers, "accuracy": accuracy(right(outputs, split))}
 
 
 def default_folder(recipe: recipes.Recipe, whole: str | None = None) -> Path:

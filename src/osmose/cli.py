@@ -191,12 +191,7 @@ def _transfer(options: argparse.Namespace, changes: dict[str, Any]) -> int:
 def _run(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     from osmose import recipe as recipes
 
-    values = recipes.load(options.recipe)
-    stages = values.get("stages")
-    values = recipes.merge(values, changes)
-    if isinstance(stages, list):
-        values["stages"] = [recipes.merge(stage, changes) if isinstance(stage, dict) else stage for stage in stages]
-    return _execute(options, values)
+    return _execute(options, recipes.changed_stages(recipes.load(options.recipe), changes))
 
 
 def _execute(options: argparse.Namespace, values: dict[str, Any]) -> int:

@@ -23,7 +23,7 @@ from osmose.data.dataset import Dataset, Split, load_data
 from osmose.data.feed import ViewFeed
 from osmose.data.loader import Loader
 from osmose.engine.chosen import Chosen
-from osmose.engine.fabric import make_fabric
+from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.folder import RunFolder
 from osmose.engine.loop import Engine
 from osmose.engine.progress import Progress
@@ -77,7 +77,13 @@ class Cast:
 
 
 def execute(
-    recipe: Recipe, output: Path, *, fresh: bool = False, quiet: bool = False, modules: Modules | None = None
+    recipe: Recipe,
+    output: Path,
+    *,
+    fresh: bool = False,
+    quiet: bool = False,
+    modules: Modules | None = None,
+    products: Mapping[str, Path] | None = None,
 ) -> Result:
     """Run a recipe in the folder `output`: begin, go on after an interruption, or hand back the finished result.
 
@@ -87,6 +93,7 @@ def execute(
         fresh: discard what is in the folder.
         quiet: show no progress.
         modules: networks that take the place of the recipe's names.
+        products: the run folders whose students the names `$NAME` in the recipe stand for.
 
     Raises:
         UserError: for everything that a user can mend; before any long work starts, where it can be known.
@@ -98,6 +105,7 @@ def execute(
     progress = Progress(quiet=quiet or not first)
     modules = modules or {}
     with ExitStack() as stack:
+        stack.enter_context(torch_settings(recipe))
         with together(fabric):
             folder = stack.enter_context(RunFolder(output, recipe.plain(), fresh=fresh, owner=first))
         finished = folder.result()
@@ -105,7 +113,7 @@ def execute(
             progress.message(f"{output} is finished; --fresh runs it again")
             return Result(_product(output, modules), finished, output)
         with together(fabric):
-            cast = gather(recipe, modules)
+            cast = gather(recipe, modules, products or {})
             if not fresh:
                 _restore_unnamed(cast, output)
             engine = prepare(recipe, cast, folder, fabric, progress)
@@ -128,8 +136,8 @@ def execute(
         return Result(student.cpu().eval(), folder.result() or {}, output)
 
 
-def gather(recipe: Recipe, modules: Modules) -> Cast:
-    """Load a recipe's data and networks."""
+def gather(recipe: Recipe, modules: Modules, products: Mapping[str, Path]) -> Cast:
+    """Load a recipe's data and networks; modules and products as in `execute`."""
     data = load_data(**vars(recipe.data))
     wanted: dict[str, Any] = {
         "classes": data.classes,
@@ -142,7 +150,8 @@ def gather(recipe: Recipe, modules: Modules) -> Cast:
     def load(role: str, name: str) -> Network:
         if role in modules:
             return load_model(copy.deepcopy(modules[role]), channels=data.channels)
-        return load_model(name, stream=f"{role}/init", **wanted)
+        place = f"file:{products[name]}" if name in products else name
+        return load_model(place, stream=f"{role}/init", **wanted)
 
     student = load("student", recipe.student)
     teachers = {role: load(role, name) for role, name in recipe.roles.items()}
@@ -168,17 +177,19 @@ def prepare(
     loader = Loader(
         cast.data.train, batch_size=recipe.batch_size, seed=recipe.seed, shards=shards, workers=recipe.workers
     )
+    if loader.batch_size < recipe.batch_size:
+        notes.append(f"a step takes {loader.batch_size} samples, not {recipe.batch_size}: {cast.data.name} has no more")
     engine = Engine(
         fabric,
         method,
         ViewFeed(loader, recipe.view, fabric.device),
-        recipe,
+        replace(recipe, batch_size=loader.batch_size),
         folder,
         frozen={role: network.network.digest() for role, network in frozen.items()},
         progress=progress,
     )
     if cast.data.heldout is not None:
-        engine.evaluate = HeldOut(cast.initial, method.products()["student"], cast.data.heldout, fabric)
+        engine.evaluate = HeldOut(cast.initial, lambda: method.products()["student"], cast.data.heldout, fabric)
     elif any(player.plateau for player in engine.players.values()):
         raise UserError(f"schedule plateau needs held-out samples, {recipe.data.name} has none: set data.heldout")
     for note in notes:
@@ -200,7 +211,7 @@ def final_numbers(recipe: Recipe, cast: Cast, students: Mapping[str, Network], d
     parts = {"test": cast.data.test(), **({"heldout": cast.data.heldout} if cast.data.heldout else {})}
     measured: dict[str, dict[str, Any]] = {}
     for part, split in parts.items():
-        logits = {role: predict(network.to(device), split, device=device) for role, network in networks.items()}
+        logits = {role: predict(network.to(device), split) for role, network in networks.items()}
         measured[part] = _measure(logits, split, list(students), list(cast.teachers))
     test, heldout = measured["test"], measured.get("heldout", {})
     return {
@@ -303,13 +314,14 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     Raises:
         UserError: as `execute`.
     """
-    fabric = make_fabric(recipe)
-    cast = gather(recipe, {})
-    engine = prepare(recipe, cast, RunFolder(Path("."), recipe.plain(), owner=False), fabric, Progress(quiet=True))
-    training = seconds_per_step(engine) * engine.clock().total
-    started = time.monotonic()
-    evaluations = recipe.epochs if engine.evaluate and engine.evaluate() else 0
-    evaluation = (time.monotonic() - started) * evaluations
+    with torch_settings(recipe):
+        fabric = make_fabric(recipe)
+        cast = gather(recipe, {}, {})
+        engine = prepare(recipe, cast, RunFolder(Path("."), recipe.plain(), owner=False), fabric, Progress(quiet=True))
+        training = seconds_per_step(engine) * engine.clock().total
+        started = time.monotonic()
+        evaluations = recipe.epochs if engine.evaluate and engine.evaluate() else 0
+        evaluation = (time.monotonic() - started) * evaluations
     product = sum(tensor.nbytes for tensor in engine.method.products()["student"].state_dict().values())
     checkpoint = io.BytesIO()
     torch.save(engine.state(), checkpoint)
@@ -329,10 +341,16 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
 def seconds_per_step(engine: Engine, limit: float = 5.0) -> float:
     """Seconds an optimiser step takes, from up to 20 or `limit` seconds of them after a first one."""
     shards = engine.feed.epoch(0, 0, engine.mine)
+
+    def now() -> float:
+        if engine.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.monotonic()
+
     engine.train_step(shards)
-    started = time.monotonic()
+    started = now()
     taken, most = 0, min(20, len(engine.feed) - 1)
     while taken < most and time.monotonic() - started < limit:
         engine.train_step(shards)
         taken += 1
-    return (time.monotonic() - started) / max(1, taken)
+    return (now() - started) / max(1, taken)

@@ -21,10 +21,20 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         with suppress(OSError):  # on a read-only file system even this fails
             part.unlink()
         raise cannot_write(path, error) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the folder's entries are on the disk, so that a power cut does not undo a rename."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:

@@ -45,8 +45,11 @@ def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset,
     notes = []
     for who, network in everyone.items():
         notes += _check_input(who, network, data)
-    if "labels" in needs:
-        check_head(f"student {student.name}", student, data)
+    check_head(f"student {student.name}", student, data)
+    if not student.name.startswith(("fresh:", "head:")) and (right := _at_chance(student, data)):
+        notes.append(
+            f"student {student.name} is right on {right}, which is chance: it is untrained, or its label order is another one"
+        )
     if "same classes" in needs:
         for name, teacher in teachers.items():
             _check_classes(f"teacher {name}", teacher, f"student {student.name}", student)
@@ -58,14 +61,16 @@ def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset,
 
 def _check_input(who: str, network: Network, data: Dataset) -> list[str]:
     wants = network.preprocessing
-    if wants.channels < data.channels:
+    if wants.channels != data.channels and data.channels != 1:
         raise UserError(
-            f"{who} takes {wants.channels} channel, {data.name} has {data.channels}: use a network made for "
+            f"{who} takes {wants.channels} channel(s), {data.name} has {data.channels}: use a network made for "
             f"{data.channels} channels, for example fresh:{network.name.removeprefix('fresh:')} trained by method supervised"
         )
     notes = []
     if wants.channels > data.channels:
         notes.append(f"{who} takes {wants.channels} channels: the one of {data.name} is repeated")
+    if wants.crop_ratio < 1 and max(data.image_size) > 64:
+        notes.append(f"{who} was evaluated with a central crop: data.crop_ratio {wants.crop_ratio} gives the same")
     if wants.size and tuple(wants.size) != tuple(data.image_size):
         height, width = wants.size
         notes.append(
@@ -83,6 +88,10 @@ def check_head(who: str, network: Network, data: Dataset) -> None:
         data: the data.
     """
     if data.num_classes is None:
+        if network.num_classes != 1:
+            raise UserError(
+                f"{who} has {network.num_classes} outputs and {data.name} one number a sample: {_cure(network, data.name)}"
+            )
         return
     if network.num_classes != data.num_classes:
         raise UserError(
@@ -122,22 +131,28 @@ def _classes_differ(who: str, network: Network, whose: str, classes: tuple[str, 
 
 def _check_order(who: str, network: Network, data: Dataset) -> None:
     """Where names cannot be compared a network must do better than chance, which is what a wrong label order looks like."""
-    labelled = data.heldout or data.train
-    if (network.classes and data.classes) or data.num_classes is None or labelled.labels is None:
-        return
-    rows = torch.linspace(0, len(labelled) - 1, min(_SAMPLES, len(labelled))).long()
-    sample = labelled.subset(rows)
-    assert sample.labels is not None
-    right = int((predict(network, sample).argmax(-1) == sample.labels).sum())
-    chance = 1 / data.num_classes
-    limit = len(rows) * chance + 3 * (len(rows) * chance * (1 - chance)) ** 0.5
-    if right <= limit:
+    right = _at_chance(network, data)
+    if right:
         raise UserError(
-            f"{who if not network.classes else data.name} has no class names, and {who} is right on {right} of {len(rows)} "
-            "labelled samples, which is chance: its label order is probably another one, or its preprocessing differs: "
+            f"{who if not network.classes else data.name} has no class names, and {who} is right on {right}, which is chance: "
+            "its label order is probably another one, or its preprocessing differs: "
             + (
                 "name them, load_model(module, classes=(...), mean=(...), std=(...))"
                 if network.architecture is None
                 else _cure(network, data.name)
             )
         )
+
+
+def _at_chance(network: Network, data: Dataset) -> str:
+    """ "R of N labelled samples" where a network that cannot be checked by class names is no better than chance; else empty."""
+    labelled = data.heldout or data.train
+    if (network.classes and data.classes) or data.num_classes is None or labelled.labels is None:
+        return ""
+    rows = torch.linspace(0, len(labelled) - 1, min(_SAMPLES, len(labelled))).long()
+    sample = labelled.subset(rows)
+    assert sample.labels is not None
+    right = int((predict(network, sample).argmax(-1) == sample.labels).sum())
+    chance = 1 / data.num_classes
+    limit = len(rows) * chance + 3 * (len(rows) * chance * (1 - chance)) ** 0.5
+    return f"{right} of {len(rows)} labelled samples" if right <= limit else ""

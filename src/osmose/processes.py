@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor, distributed
 
@@ -26,23 +27,25 @@ def all_reduce(tensor: Tensor, operation: Literal["sum", "mean", "max"]) -> Tens
 
 @contextmanager
 def together(fabric: Fabric) -> Iterator[None]:
-    """What stops the first process in this block stops all: none is left waiting for it, and only the first tells the user.
+    """What stops one process in this block stops all: none is left waiting, and the first of those with a mistake tells the user.
 
     Every process of the run must come through the block.
 
     Raises:
         UserError: what was raised in the block.
-        SystemExit: in another process, when the first one raised.
+        SystemExit: in another process.
     """
     mistake: UserError | None = None
     try:
         yield
     except UserError as error:
         mistake = error
-    if fabric.broadcast(mistake is not None) and not fabric.is_global_zero:
-        raise SystemExit(2)
-    if mistake is not None:
+    rank, count = fabric.global_rank, fabric.world_size
+    speaks = count - int(all_reduce(torch.tensor(0 if mistake is None else count - rank), "max"))
+    if mistake is not None and speaks == rank:
         raise mistake
+    if speaks < count:
+        raise SystemExit(2)
 
 
 def is_first() -> bool:

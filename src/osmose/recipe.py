@@ -202,7 +202,7 @@ def stages(values: Mapping[str, Any]) -> dict[str, Plain]:
         if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or name in found:
             raise UserError(f"stage {number} needs a name of its own, of letters, digits, '-' and '_'")
         plain = merge(common, {key: value for key, value in stage.items() if key != "name"})
-        for product in (p for key in ("teacher", "student") for p in _names(plain.get(key)) if p.startswith("$")):
+        for product in (p for key in ("teacher", "student") for p in _products(plain.get(key))):
             if product[1:] not in found:
                 raise UserError(
                     f"stage '{name}' uses {product}, which no earlier stage makes: earlier are {list(found)}"
@@ -211,17 +211,23 @@ def stages(values: Mapping[str, Any]) -> dict[str, Plain]:
     return found
 
 
-def with_products(values: Plain, folder: Path) -> Plain:
-    """A stage's values with every `$NAME` replaced by the model that stage NAME left in `folder`."""
+def changed_stages(values: Plain, changes: Mapping[str, Any]) -> Plain:
+    """A recipe with `changes` laid over it and over each of its stages; a `$NAME` in a stage stays."""
+    changed = merge(values, changes)
+    if isinstance(values.get("stages"), list):
+        changed["stages"] = [
+            merge(stage, {key: value for key, value in changes.items() if not _products(stage.get(key))})
+            if isinstance(stage, Mapping)
+            else stage
+            for stage in values["stages"]
+        ]
+    return changed
 
-    def replace(name: Any) -> Any:
-        return f"file:{folder / name[1:]}" if isinstance(name, str) and name.startswith("$") else name
 
-    changed = {}
-    for key in ("teacher", "student"):
-        value = values.get(key)
-        changed[key] = [replace(name) for name in value] if isinstance(value, list) else replace(value)
-    return {**values, **{key: value for key, value in changed.items() if value is not None}}
+def _products(value: Any) -> list[str]:
+    """The names of earlier stages' students in a stage's student or teachers."""
+    names = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return [name for name in names if isinstance(name, str) and name.startswith("$")]
 
 
 def describe(cls: type) -> list[dict[str, Any]]:
@@ -235,10 +241,6 @@ def describe(cls: type) -> list[dict[str, Any]]:
 def _name(section: Any) -> str | None:
     name = section.get("name") if isinstance(section, Mapping) else section
     return name if isinstance(name, str) else None
-
-
-def _names(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [name for name in value or [] if isinstance(name, str)]
 
 
 def _mapping(text: str, name: str) -> Plain:

@@ -48,6 +48,28 @@ def test_fashion_mnist_has_its_classes_and_says_how_to_get_it(folder, monkeypatc
     assert len(load_data("fashion-mnist", heldout=0).train) == 100
 
 
+def test_what_mini_holds_out_is_held_out_of_the_whole_set(tmp_path, write_idx):
+    """Wherever these images stand among the others."""
+    mini = load_data("fashion-mnist-mini")
+    held, train = (split.images.read(torch.arange(30)) for split in (mini.heldout, mini.train))
+    images = torch.cat([train[:20], held, train[20:]])[:, 0].numpy()
+    labels = torch.cat([mini.train.labels[:20], mini.heldout.labels[:30], mini.train.labels[20:30]]).numpy()
+    for part in ("train", "t10k"):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", images)
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", labels)
+    data = load_data(f"fashion-mnist:{tmp_path}")
+    assert data.heldout.index.tolist() == list(range(20, 50))
+    assert data.train.index.tolist() == [*range(20), *range(50, 60)]
+    assert data.heldout.labels.tolist() == mini.heldout.labels[:30].tolist()
+
+
+@pytest.mark.skipif(not fashion_mnist.DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
+def test_all_of_fashion_mnist():
+    data = load_data("fashion-mnist")
+    assert (len(data.train), len(data.heldout)) == (54_000, 6_000)
+    assert data.heldout.labels.bincount().tolist() == [600] * 10
+
+
 def test_bad_idx_files_are_named(folder, write_idx):
     name, images = f"idx:{folder}", folder / "train-images-idx3-ubyte.gz"
     good = images.read_bytes()
@@ -156,10 +178,15 @@ def test_bad_parquet_files_are_named(tmp_path, colour):
     fails(name, "train-0.parquet")
     write_parquet(train, colour[:2], [0, -1])
     fails(name, "has the label -1, outside 0 to 0")
+    write_parquet(train, colour[:2], [0.5, float("nan")])
+    fails(name, "the label of image 1 is nan: give a finite number in every row")
     write_parquet(train, [colour[0], colour[1], png(colour[2])[:60]], [0, 1, 0])
     fails(name, "image 2 is not a readable image: replace or remove it")
     write_parquet(train, [colour[0], colour[1], colour[2][:3]], [0, 1, 0])
     fails(name, "image 2 is 8x3 pixels, others are 8x6: set data.image_size")
+    write_parquet(train, colour, [0] * 20)
+    pq.write_table(pa.table({"text": ["a"], "label": [1]}), tmp_path / "test-0.parquet")
+    fails(name, "test-0.parquet lacks the column image")
 
 
 def test_test_labels_are_checked_when_read(tmp_path, colour):
@@ -264,6 +291,8 @@ def test_bad_image_folders_are_named(tree, colour):
     fails(name, "class 'mouse' is not in both")
     (tree / "val/mouse").mkdir()
     fails(name, "train/mouse holds no images")
+    save(tree / "train/mouse/a.png", colour[0])
+    fails(name, "val/mouse holds no images")
     (tree / "empty").mkdir()
     fails(f"imagefolder:{tree}/empty", "empty has no class folders")
 

@@ -74,7 +74,15 @@ def test_all_damaged_is_none(tmp_path):
         path.write_bytes(truncated(path.read_bytes()))
     said = []
     assert checkpoint.newest(tmp_path, said.append) is None
-    assert len(said) == 2
+    assert [line.rpartition(": ")[2] for line in said] == ["using the one before", "starting from the beginning"]
+
+
+def test_another_versions_format_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_FORMAT", 0)
+    save(tmp_path, 1)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"step-000000001\.ckpt was written by another version of Osmose: "):
+        checkpoint.newest(tmp_path, pytest.fail)
 
 
 def test_going_on_before_a_damaged_newest_leaves_two_whole_ones(tmp_path):
@@ -129,7 +137,7 @@ def test_a_write_that_stops_half_way_leaves_nothing(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^cannot write .*: Not a directory; "):
+    with pytest.raises(UserError, match=r"^cannot write .*: File exists; "):
         checkpoint.save(tmp_path / "file", 1, state(1))
 
 

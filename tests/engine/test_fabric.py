@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from osmose.engine.fabric import make_fabric
+from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.settings import Training
 from osmose.errors import UserError
 
@@ -26,17 +26,20 @@ def test_mixed_precision_leaves_inputs_and_outputs_alone():
     assert seen == [(torch.float32, torch.bfloat16, torch.float32)]
 
 
-@pytest.mark.parametrize("accelerator", ["cuda", "mps"])
-def test_missing_devices_are_one_line(accelerator, monkeypatch):
+def test_missing_devices_are_one_line(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    with pytest.raises(UserError, match=rf"^2 device\(s\) of kind {accelerator} asked for, 1 found: lower devices"):
-        make_fabric(Training(accelerator=accelerator, devices=2))
+    with pytest.raises(UserError, match=r"^2 device\(s\) of kind cuda asked for, 1 found: lower devices"):
+        make_fabric(Training(accelerator="cuda", devices=2))
 
 
-def test_threads_are_set():
-    try:
-        make_fabric(Training(threads=2, accelerator="cpu"))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
+def test_threads_and_determinism_are_those_of_the_run_inside_and_the_callers_outside():
+    def now():
+        return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+
+    before = now()
+    with torch_settings(Training(threads=2, deterministic=True)):
+        assert now() == (2, True)
+        with torch_settings(Training()):
+            assert now() == (2, False)
+        assert now() == (2, True)
+    assert now() == before == (1, False)

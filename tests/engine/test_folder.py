@@ -52,7 +52,8 @@ def test_keys_that_came_or_went_are_differences(tmp_path):
 def test_fresh_discards_a_run_only_when_the_new_one_begins(tmp_path):
     path = tmp_path / "run"
     begun(path)
-    (path / "frozen").mkdir()
+    for name in ("frozen", "checkpoints"):
+        (path / name).mkdir()
     for name in ("metrics.jsonl", "result.json", "student.safetensors", "checkpoints/step-1.ckpt", "frozen/initial.st"):
         (path / name).write_text("{}")
     (path / "notes.txt").write_text("mine")
@@ -63,8 +64,7 @@ def test_fresh_discards_a_run_only_when_the_new_one_begins(tmp_path):
     assert (path / "result.json").exists()
     with RunFolder(path, other, fresh=True) as folder:
         folder.begin()
-    assert sorted(p.name for p in path.iterdir()) == ["checkpoints", "lock", "notes.txt", "recipe.yaml"]
-    assert list((path / "checkpoints").iterdir()) == []
+    assert sorted(p.name for p in path.iterdir()) == ["lock", "notes.txt", "recipe.yaml"]
     begun(path, other)
 
 
@@ -141,6 +141,8 @@ def test_metrics_are_cut_back_to_a_checkpoint(tmp_path):
         assert folder.metrics.read_text() == '{"step": 1}\n{"step": 3}\n'
         folder.rewind(0)
         assert folder.size() == 0
+        with pytest.raises(UserError, match=r"metrics\.jsonl is shorter than when the checkpoint was written: "):
+            folder.rewind(size)
 
 
 def test_only_the_owner_writes(tmp_path):

@@ -295,9 +295,7 @@ def test_plateau_lowers_the_rate_restores_the_best_weights_and_ends(engine, give
         rates.append(run.optimisers["student"].param_groups[0]["lr"])
         return {"heldout_accuracy": next(scores)}
 
-    optimiser = Optimiser(
-        lr=3.2, momentum=0.0, schedule="plateau", plateau=Plateau(patience=2, factor=0.5, reductions=2)
-    )
+    optimiser = Optimiser(lr=3.2, schedule="plateau", plateau=Plateau(patience=2, factor=0.5, reductions=2))
     run = engine(
         Plain(network, optimiser), given_batches(X, Y), epochs=50, batch_size=BATCH, log_every=100, evaluate=evaluate
     )
@@ -306,9 +304,9 @@ def test_plateau_lowers_the_rate_restores_the_best_weights_and_ends(engine, give
     assert len(ends) == 6  # the run ended at the second reduction
     assert (chosen.epoch, chosen.score, chosen.reductions) == (2, 5.0, 2)
     assert identical(network, ends[1])  # the best weights are back at the end
-    # and the first reduction went on from them: epoch 5 starts from epoch 2's weights, at half the rate
+    # and the first reduction went on from them: epoch 5 starts from epoch 2's weights, at half the rate, without momentum
     again = copy.deepcopy(ends[1])
-    hand_trained(again, rate=lambda step: 0.05, momentum=0.0)
+    hand_trained(again, rate=lambda step: 0.05)
     assert identical(again, ends[4])
     assert metrics(tmp_path / "run")[-1] == {"step": 36, "epoch": 6, "heldout_accuracy": 2.0}
 
@@ -382,6 +380,7 @@ def test_a_methods_plain_state_and_unfilled_buffers_come_back_from_a_checkpoint(
     run = engine(second, given_batches(X, Y), folder="second", epochs=2, batch_size=BATCH)
     checkpoint_of_first = checkpoint.load(next((run.folder.path.parent / "first" / "checkpoints").iterdir()))
     checkpoint.save(run.folder.checkpoints, STEPS, checkpoint_of_first)
+    run.folder.metrics.write_text(" " * checkpoint_of_first["metrics"])
     resumed = []
     second.moving = lambda clock: resumed.append((second.phase, len(second.pool))) or None
     run.fit()

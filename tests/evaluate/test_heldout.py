@@ -16,7 +16,7 @@ from osmose.models import load_model
 def test_accuracy_gain_and_loss_since_the_start(grey):
     split = load_data(grey).heldout
     student = load_model("fresh:zoo:mlp-xs", num_classes=4, channels=1, image_size=(12, 12))
-    measure = HeldOut(copy.deepcopy(student), student, split, Fabric(accelerator="cpu", devices=1))
+    measure = HeldOut(copy.deepcopy(student), lambda: student, split, Fabric(accelerator="cpu", devices=1))
     before = predict(student, split).argmax(-1) == split.labels
     at_start = measure()
     assert list(at_start) == ["heldout_accuracy", "heldout_gain", "heldout_loss"]
@@ -37,7 +37,7 @@ def test_regression_scores_the_squared_error(grey):
     split = load_data(grey).heldout
     split = replace(split, labels=split.labels.float())
     student = load_model("fresh:zoo:mlp-xs", num_classes=1, channels=1, image_size=(12, 12))
-    numbers = HeldOut(student, student, split, Fabric(accelerator="cpu", devices=1))()
+    numbers = HeldOut(student, lambda: student, split, Fabric(accelerator="cpu", devices=1))()
     errors = [(a - b) ** 2 for a, b in zip(predict(student, split)[:, 0].tolist(), split.labels.tolist(), strict=True)]
     assert numbers["heldout_mse"] == pytest.approx(sum(errors) / len(errors), rel=1e-5)
     assert next(iter(numbers.values())) == -numbers["heldout_mse"]  # higher is better

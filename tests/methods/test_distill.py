@@ -152,6 +152,23 @@ def test_samples_left_to_nobody_are_left_out_of_the_mean():
     assert step.parts["share/teacher1"].item() == pytest.approx(positive.float().mean().item())
 
 
+def test_shares_say_what_a_mean_taught():
+    method, frozen = build(target="flip-avg")
+    student, teacher, _ = logits(method, frozen)
+    taught, right = teacher.argmax(-1) == Y, student.argmax(-1) == Y
+    parts = method(batch(), CLOCK).parts
+    expected = {"mean": taught == right, "teacher1": taught & ~right, "initial": right & ~taught}
+    assert {name: parts[f"share/{name}"].item() for name in expected} == {
+        name: pytest.approx(kept.float().mean().item()) for name, kept in expected.items()
+    }
+
+
+def test_a_teacher_that_the_target_ignores_is_not_asked():
+    method, frozen = build(target="initial")
+    frozen["teacher1"].signal = pytest.fail
+    assert set(method(batch(), CLOCK).parts) == {"kl", "share/initial"}
+
+
 def test_head_warmup_has_two_players_of_which_the_head_moves_first():
     method, _ = build(student=network("vit-xs"), head_warmup_epochs=2)
     players = method.players()

@@ -78,7 +78,10 @@ def test_timm_network_equals_the_bare_model(name, options, tokens, single):
     network = load_model(f"fresh:timm:{name}", num_classes=7, channels=1, **options).eval()
     out = network(IMAGES)
     size = network.preprocessing.size or (28, 28)
-    x = F.interpolate(IMAGES, size, mode="bilinear", antialias=True)
+    import timm  # only now: load_model prepares torchvision for it
+
+    mode = "bicubic" if timm.get_pretrained_cfg(name).interpolation == "bicubic" else "bilinear"
+    x = F.interpolate(IMAGES, size, mode=mode, antialias=True).clamp(0, 1)
     x = (x - network.preprocessing.mean[0]) / network.preprocessing.std[0]
     torch.testing.assert_close(out.logits, network.body(x))
     assert out.tokens.shape == tokens

@@ -26,7 +26,7 @@ def expected(i, rule):
     if who == "initial":
         return INITIAL[i], 0
     if who == "mean":
-        return (TEACHER[i] + STUDENT[i]) / 2, 1
+        return (TEACHER[i] + STUDENT[i]) / 2, -2
     return TEACHER[i], -1 if who == "nobody" else 1
 
 
@@ -34,7 +34,7 @@ def check(choice, rule):
     for i in range(60):
         logits, source = expected(i, rule)
         assert int(choice.source[i]) == source
-        if source >= 0:
+        if source != -1:
             torch.testing.assert_close(choice.logits[i], logits, rtol=0, atol=0)
 
 
@@ -47,7 +47,6 @@ def test_every_rule(positive, negative, neutral):
     rule = FlipRule(positive=positive, negative=negative, neutral=neutral)
     choice = by_flips(rule, STUDENT, INITIAL, TEACHER, LABELS)
     check(choice, rule)
-    assert choice.mixed.tolist() == [getattr(rule, kind(i)) == "mean" for i in range(60)]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +63,7 @@ def test_named_targets(name, rule):
     target = find_target(name)
     check(target.choose(STUDENT, INITIAL, [TEACHER], LABELS), rule)
     assert target.initial == ("initial" in vars(rule).values())
+    assert target.mean == ("mean" in vars(rule).values())
 
 
 def test_what_named_targets_ask_for():
@@ -79,7 +79,7 @@ def test_on_flip_nothing_takes_the_mean_over_the_rest(rule):
     choice = find_target(rule).choose(STUDENT, None, [TEACHER], LABELS)
     kept = [i for i in range(60) if getattr(rule, kind(i)) != "nobody"]
     assert 0 < len(kept) < 60
-    loss = kl_divergence(STUDENT, choice.logits, keep=choice.source >= 0)
+    loss = kl_divergence(STUDENT, choice.logits, keep=choice.source != -1)
     torch.testing.assert_close(loss, kl_divergence(STUDENT[kept], TEACHER[kept]))
 
 
@@ -87,7 +87,7 @@ def test_on_flip_nothing_for_all_is_a_loss_of_zero():
     rule = FlipRule(positive="nobody", negative="nobody", neutral="nobody")
     student = STUDENT.clone().requires_grad_()
     choice = by_flips(rule, student, None, TEACHER, LABELS)
-    loss = kl_divergence(student, choice.logits, keep=choice.source >= 0)
+    loss = kl_divergence(student, choice.logits, keep=choice.source != -1)
     loss.backward()
     assert loss.item() == 0
     assert student.grad.abs().max() == 0

@@ -14,11 +14,9 @@ class Batch:
         view: number of the view, see `osmose.data.Views`.
         x: float32 [B, C, H, W] in [0, 1].
         y: int64 [B] classes, or float32 [B] for regression; None when unlabelled.
-        mask: which positions count, for samples of unequal length; None when all do.
     """
 
     index: Tensor
     view: int
     x: Tensor
     y: Tensor | None
-    mask: Tensor | None = None

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -33,9 +33,8 @@ class Dataset:
         train: what may be learned from.
         heldout: what choices are made on; None when nothing is held out.
         test: reads the test part; nothing of it is read before the call.
-        fingerprint: hash of the whole training part's content (pixels or encoded files, labels, sample numbers); the
-            same for every `fraction`, every `heldout` and with labels dropped.
         task: "classification" or "regression".
+        content: the whole training part, with what is held out of it.
     """
 
     name: str
@@ -46,8 +45,20 @@ class Dataset:
     train: Split
     heldout: Split | None
     test: Callable[[], Split]
-    fingerprint: str
     task: Literal["classification", "regression"]
+    content: tuple[Split, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the whole training part's content (pixels or encoded files, labels, sample numbers); the same for every
+        `fraction`, every `heldout` and with labels dropped.
+        """
+        content = hashlib.sha256()
+        for split in self.content:
+            content.update(split.images.digest())
+            content.update(_labels(split).numpy().tobytes())
+            content.update(split.index.numpy().tobytes())
+        return content.hexdigest()
 
 
 def load_data(
@@ -108,8 +119,8 @@ def load_data(
         train=train if labelled else train.unlabelled(),
         heldout=held,
         test=test,
-        fingerprint=_fingerprint(whole, *([parts.heldout] if parts.heldout else [])),
         task=task,
+        content=(whole, *([parts.heldout] if parts.heldout else [])),
     )
 
 
@@ -139,12 +150,3 @@ def _labels(split: Split) -> torch.Tensor:
 
 def _settled(split: Split) -> Split:
     return replace(split, images=settle(split.images))
-
-
-def _fingerprint(*splits: Split) -> str:
-    content = hashlib.sha256()
-    for split in splits:
-        content.update(split.images.digest())
-        content.update(_labels(split).numpy().tobytes())
-        content.update(split.index.numpy().tobytes())
-    return content.hexdigest()

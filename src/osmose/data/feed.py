@@ -30,6 +30,7 @@ class ViewFeed:
         view = self.views.number(epoch)
         for index, images, labels in self.loader.epoch(epoch, first_step, mine):
             images = images.to(self.device, non_blocking=True)
-            x = self.views(images, index.to(self.device), view)
+            index = index.to(self.device, non_blocking=True)
+            x = self.views(images, index, view)
             y = None if labels is None else labels.to(self.device, non_blocking=True)
             yield Batch(index=index, view=view, x=x, y=y)

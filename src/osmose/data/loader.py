@@ -20,7 +20,7 @@ class Loader:
     Args:
         split: the samples.
         batch_size: samples of a global batch, that is of a step. What is left over at the end of the permutation is
-            dropped; a smaller split is one batch.
+            dropped; of a smaller split as many as divide into the shards are one batch, and the attribute is their number.
         seed: the run's seed.
         shards: parts of a global batch, accumulation steps times processes.
         workers: processes that read ahead; order and content are the same for any number.
@@ -36,8 +36,8 @@ class Loader:
         if len(split) < shards:
             raise UserError(f"{len(split)} training samples are too few for {shards} shards: give more samples")
         self.split, self.seed, self.workers = split, seed, workers
-        self.batch_size = batch_size
         self.shard_size = min(batch_size, len(split)) // shards
+        self.batch_size = self.shard_size * shards
 
     def __len__(self) -> int:
         """Steps of an epoch."""

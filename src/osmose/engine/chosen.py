@@ -1,9 +1,14 @@
 """The best epoch so far by the held-out score."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import Optimizer
+
+from osmose.engine.method import Method
 
 
 @dataclass
@@ -16,6 +21,7 @@ class Chosen:
         weights: for each product its tensors by name, on the CPU.
         waited: epochs since then or since the last reduction of the schedule "plateau".
         reductions: how often that schedule has lowered the rate.
+        method: for that schedule the method's whole state after the best epoch; else empty.
     """
 
     score: float = float("-inf")
@@ -23,20 +29,23 @@ class Chosen:
     weights: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     waited: int = 0
     reductions: int = 0
+    method: dict[str, Any] = field(default_factory=dict)
 
-    def update(self, score: float, epoch: int, products: Mapping[str, nn.Module]) -> None:
-        """Take in the score after `epoch`; keep the products' weights when it is the best."""
+    def update(self, score: float, epoch: int, method: Method, *, whole: bool = False) -> None:
+        """Take in the score after `epoch`; when it is the best, keep the products' weights and, if `whole`, all state."""
         self.waited += 1
         if score > self.score:
             self.score, self.epoch, self.waited = score, epoch, 0
             self.weights = {
                 name: {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
-                for name, network in products.items()
+                for name, network in method.products().items()
             }
+            self.method = copy.deepcopy(method.state_dict()) if whole else {}
 
-    def reduce(self, products: Mapping[str, nn.Module]) -> None:
-        """One reduction of the schedule "plateau": the best weights go back into the products."""
+    def reduce(self, method: Method, optimisers: Mapping[str, Optimizer]) -> None:
+        """One reduction of the schedule "plateau": every network is as after the best epoch, and the optimisers start anew."""
         self.reductions += 1
         self.waited = 0
-        for name, network in products.items():
-            network.load_state_dict(self.weights[name])
+        method.load_state_dict(self.method)
+        for optimiser in optimisers.values():
+            optimiser.state.clear()

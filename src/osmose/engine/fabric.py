@@ -2,6 +2,8 @@
 
 import atexit
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,23 +26,33 @@ class _Autocast(MixedPrecision):
         return data
 
 
+@contextmanager
+def torch_settings(settings: Training) -> Iterator[None]:
+    """Inside the block torch has these settings' threads and determinism; afterwards those it had before."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(settings.threads or threads)
+    torch.use_deterministic_algorithms(settings.deterministic)
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
 def make_fabric(settings: Training) -> Fabric:
     """Fabric for these settings, with its processes launched (under torchrun they are already there).
 
     Raises:
         UserError: when the machine does not have the devices.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    if settings.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
     accelerator = settings.accelerator
     if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     processes = int(os.environ.get("WORLD_SIZE", settings.devices))
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": devices}
+    there = {"cuda": torch.cuda.device_count(), "cpu": devices}
     if devices > there[accelerator]:
         raise UserError(
             f"{devices} device(s) of kind {accelerator} asked for, {there[accelerator]} found: "

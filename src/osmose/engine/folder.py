@@ -51,7 +51,7 @@ class RunFolder:
     def _take(self) -> None:
         self._new = not self.path.exists()
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("a")
         except OSError as error:
             raise cannot_write(self.path, error) from error
@@ -94,8 +94,18 @@ class RunFolder:
         write_atomically(self.path / "result.json", json.dumps(result, indent=2).encode(), b"\n")
 
     def rewind(self, size: int) -> None:
-        """Cut metrics.jsonl back to the `size` bytes it had at a checkpoint."""
-        if self.owner and self.metrics.exists():
+        """Cut metrics.jsonl back to the `size` bytes it had at a checkpoint.
+
+        Raises:
+            UserError: when it is shorter than that.
+        """
+        if not self.owner:
+            return
+        if self.size() < size:
+            raise UserError(
+                f"{self.metrics} is shorter than when the checkpoint was written: bring it back, or start anew with --fresh"
+            )
+        if self.metrics.exists():
             os.truncate(self.metrics, size)
 
     def write(self, line: dict[str, Any]) -> None:
@@ -109,8 +119,12 @@ class RunFolder:
             raise cannot_write(self.metrics, error) from error
 
     def size(self) -> int:
-        """Bytes in metrics.jsonl."""
-        return self.metrics.stat().st_size if self.metrics.exists() else 0
+        """Bytes in metrics.jsonl, all of them on the disk."""
+        if not self.metrics.exists():
+            return 0
+        with self.metrics.open("a") as file:
+            os.fsync(file.fileno())
+        return self.metrics.stat().st_size
 
     def _clear(self) -> None:
         for path in (found for pattern in _OWN for found in self.path.glob(pattern)):
@@ -118,7 +132,6 @@ class RunFolder:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        self.checkpoints.mkdir()
 
     def _compare(self, saved: dict[str, Any]) -> None:
         changed = differences(saved, self.recipe)

@@ -58,6 +58,7 @@ class Engine:
         self.settings, self.folder, self.evaluate, self.progress = settings, folder, evaluate, progress
         self.frozen = dict(frozen or {})
         self.players: dict[str, Player] = method.players()
+        self.plateaus = [player.plateau for player in self.players.values() if player.plateau]
         self.parameters = {
             name: [p for group in player.groups for p in group.parameters] for name, player in self.players.items()
         }
@@ -108,7 +109,7 @@ class Engine:
         fabric, accumulate = self.fabric, self.settings.accumulate
         self._set_moving(self.method.moving(self.clock()))
         for position in range(accumulate):
-            clock = self.clock(position * fabric.world_size + fabric.global_rank)
+            clock = self.clock(self.mine[position])
             with fabric.no_backward_sync(self.module, enabled=position < accumulate - 1):
                 with clock.stream("forward"):
                     step = self.module(next(shards), clock)
@@ -176,13 +177,12 @@ class Engine:
             return
         numbers = self.evaluate()
         self._write({"step": self.step, "epoch": epoch, **numbers})
-        self.chosen.update(next(iter(numbers.values())), epoch, self.method.products())
-        if any(player.plateau and self.chosen.waited >= player.plateau.patience for player in self.players.values()):
-            self.chosen.reduce(self.method.products())
+        self.chosen.update(next(iter(numbers.values())), epoch, self.method, whole=bool(self.plateaus))
+        if any(self.chosen.waited >= plateau.patience for plateau in self.plateaus):
+            self.chosen.reduce(self.method, self.optimisers)
 
     def _plateau_ended(self) -> bool:
-        limits = [player.plateau.reductions for player in self.players.values() if player.plateau]
-        return bool(limits) and self.chosen.reductions >= max(limits)
+        return bool(self.plateaus) and self.chosen.reductions >= max(p.reductions for p in self.plateaus)
 
     def _reduction(self, player: Player) -> float:
         return player.plateau.factor**self.chosen.reductions if player.plateau else 1.0
@@ -227,10 +227,14 @@ class Engine:
             )
 
     def _restore(self) -> None:
-        state = checkpoint.newest(self.folder.checkpoints, self.progress.message)
-        if state is None:
+        folder = self.folder.checkpoints
+        with together(self.fabric):
+            state = checkpoint.newest(folder, self.progress.message) if self.fabric.is_global_zero else None
+        step: int | None = self.fabric.broadcast(state["step"] if state else None)
+        if step is None:
             self.folder.rewind(0)
             return
+        state = state or checkpoint.load(checkpoint.path_of(folder, step))
         for name, digest in state["frozen"].items():
             if self.frozen.get(name) != digest:
                 raise UserError(

@@ -15,7 +15,7 @@ class Training:
         batch_size: samples in one optimiser step, over all devices and accumulated micro-batches.
         accumulate: micro-batches in one optimiser step on each device.
         devices: processes, each with a device of its own; under torchrun the number it started.
-        accelerator: cpu, cuda, mps, or auto for the best there is.
+        accelerator: cpu, cuda, or auto for the best there is.
         precision: arithmetic of the networks that train; frozen networks always run in float32.
         workers: loader processes; 0 reads in the training process.
         threads: CPU threads of a process; none leaves torch's choice.
@@ -29,7 +29,7 @@ class Training:
     batch_size: int = 256
     accumulate: int = 1
     devices: int = 1
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     workers: int = 0
     threads: int | None = None

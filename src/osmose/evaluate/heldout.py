@@ -1,5 +1,7 @@
 """The score of each epoch, on the held-out part."""
 
+from collections.abc import Callable
+
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -17,12 +19,12 @@ class HeldOut:
 
     Args:
         initial: the student before the run.
-        student: the student.
+        student: gives the network that stands for the student now.
         split: the held-out samples with labels.
         fabric: processes share the work.
     """
 
-    def __init__(self, initial: Network, student: Network, split: Split, fabric: Fabric) -> None:
+    def __init__(self, initial: Network, student: Callable[[], Network], split: Split, fabric: Fabric) -> None:
         self.initial, self.student, self.split, self.fabric = initial, student, split, fabric
         self.before: Tensor | None = None
 
@@ -30,11 +32,11 @@ class HeldOut:
         """The numbers; the first is the score to choose by, higher is better."""
         assert self.split.labels is not None
         if self.split.labels.is_floating_point():
-            error = (self._predict(self.student).squeeze(-1) - self.split.labels).square().mean().item()
+            error = (self._predict(self.student()).squeeze(-1) - self.split.labels).square().mean().item()
             return {"heldout_score": -error, "heldout_mse": error}
         if self.before is None:
             self.before = right(self._predict(self.initial), self.split)
-        now = right(self._predict(self.student), self.split)
+        now = right(self._predict(self.student()), self.split)
         return {
             "heldout_accuracy": accuracy(now),
             "heldout_gain": positive_flips(self.before, now),
@@ -43,5 +45,5 @@ class HeldOut:
 
     def _predict(self, network: Network) -> Tensor:
         fabric = self.fabric
-        part = predict(network, self.split, device=fabric.device, shard=fabric.global_rank, shards=fabric.world_size)
+        part = predict(network, self.split, shard=fabric.global_rank, shards=fabric.world_size)
         return all_reduce(part, "sum")

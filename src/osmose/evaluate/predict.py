@@ -13,7 +13,6 @@ def predict(
     network: Network,
     split: Split,
     *,
-    device: torch.device | str = "cpu",
     batch_size: int = 250,
     shard: int = 0,
     shards: int = 1,
@@ -21,9 +20,8 @@ def predict(
     """Logits [n, c], float32 on the CPU, of the plain images of `split`, in evaluation mode; the network's mode is put back.
 
     Args:
-        network: the network, on `device`.
+        network: the network; the images go to its device.
         split: n samples.
-        device: where the images go.
         batch_size: samples in one forward pass.
         shard: with `shards` > 1 only every `shards`-th batch from this one is computed, the other rows are zero: the sum over
             all shards is the whole.
@@ -31,6 +29,7 @@ def predict(
     """
     was_training = [module for module in network.modules() if module.training]
     network.eval()
+    device = network.mean.device
     logits: Tensor | None = None
     for number, start in enumerate(range(0, len(split), batch_size)):
         if number % shards != shard:

@@ -19,6 +19,7 @@ from osmose.losses import (
 from osmose.models.network import Network
 from osmose.signals import Frozen
 from osmose.targets import FlipRule, find_target
+from osmose.targets.choice import INITIAL, MEAN, NOBODY
 
 
 class Distill(Method):
@@ -95,15 +96,17 @@ class Distill(Method):
     def forward(self, batch: Batch, clock: Clock) -> Step:
         student = self.student(batch.x).logits
         initial = self.initial.signal(batch).logits if self.initial and self.target.initial else None
-        teachers = [teacher.signal(batch).logits for teacher in self.teachers]
+        teachers = [teacher.signal(batch).logits for teacher in self.teachers] if self.target.teacher else []
         choice = self.target.choose(student, initial, teachers, batch.y)
         ours, theirs = student, choice.logits
         if self.top_k:
             ours, theirs = top_k_logits(ours, theirs, self.top_k)
-        kl = self.divergence(ours, theirs, temperature=self.temperature, keep=choice.source >= 0)
-        parts = {"kl": kl.detach(), "share/initial": (choice.source == 0).float().mean()}
-        for number in range(1, len(teachers) + 1):
-            parts[f"share/teacher{number}"] = (choice.source == number).float().mean()
+        kl = self.divergence(ours, theirs, temperature=self.temperature, keep=choice.source != NOBODY)
+        sources = {"initial": INITIAL, **{f"teacher{number}": number for number in range(1, len(teachers) + 1)}}
+        if self.target.mean:
+            sources["mean"] = MEAN
+        shares = {f"share/{name}": (choice.source == source).float().mean() for name, source in sources.items()}
+        parts = {"kl": kl.detach(), **shares}
         loss = kl
         if self.kl_weight < 1:
             assert batch.y is not None

@@ -37,7 +37,7 @@ class Preprocessing:
         channels: number of channels.
         size: the only height and width the network takes; None: any.
         crop_ratio: side of the central crop over the side of the resized image (timm's crop_pct).
-        interpolation: how images are resized before that crop.
+        interpolation: how images are resized: "bicubic"; any other is taken as bilinear.
     """
 
     mean: tuple[float, ...]
@@ -125,7 +125,7 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Outputs:
         """Normalise and run images [B, C, H, W], floats in [0, 1].
 
-        One channel is repeated where the body takes more; a size that does not fit is resized (bilinear, antialiased).
+        One channel is repeated where the body takes more; a size that does not fit is resized (bicubic or bilinear, antialiased).
 
         Raises:
             UserError: when the images' channels do not fit or they are not floats.
@@ -152,7 +152,8 @@ class Network(nn.Module):
         if not x.is_floating_point():
             raise UserError(f"'{self.name}' takes floats in [0, 1], these images are {x.dtype}: divide them by 255")
         if wanted.size is not None and x.shape[-2:] != wanted.size:
-            x = F.interpolate(x, wanted.size, mode="bilinear", antialias=True)
+            mode = "bicubic" if wanted.interpolation == "bicubic" else "bilinear"
+            x = F.interpolate(x, wanted.size, mode=mode, antialias=True).clamp(0, 1)
         return (x - self.mean) / self.std  # broadcasting repeats a single channel
 
     def _run_plain(self, x: Tensor) -> Outputs:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-NOBODY, INITIAL, FIRST_TEACHER = -1, 0, 1
+MEAN, NOBODY, INITIAL, FIRST_TEACHER = -2, -1, 0, 1
 
 
 @dataclass
@@ -13,10 +13,9 @@ class Choice:
 
     Attributes:
         logits: [n, c], no gradient.
-        source: int64 [n]: 0 the initial student, k the k-th teacher, -1 nobody (the sample is left out of the loss).
-        mixed: booleans [n] of samples taught with a mean of several networks, or None; `source` then says 1.
+        source: int64 [n]: 0 the initial student, k the k-th teacher, -1 nobody (the sample is left out of the loss), -2 a mean
+            of several networks.
     """
 
     logits: Tensor
     source: Tensor
-    mixed: Tensor | None = None

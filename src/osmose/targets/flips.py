@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from osmose.targets.choice import FIRST_TEACHER, INITIAL, NOBODY, Choice
+from osmose.targets.choice import FIRST_TEACHER, INITIAL, MEAN, NOBODY, Choice
 
 Source = Literal["teacher", "initial", "mean", "nobody"]
 
@@ -41,18 +41,18 @@ def by_flips(rule: FlipRule, student: Tensor, initial: Tensor | None, teacher: T
     student = student.detach().float()
     student_right, teacher_right = (logits.argmax(-1) == labels for logits in (student, teacher))
     logits, source = teacher, torch.full_like(labels, FIRST_TEACHER)
-    mixed = torch.zeros_like(student_right)
     for flips, who in (
         (teacher_right & ~student_right, rule.positive),
         (student_right & ~teacher_right, rule.negative),
         (student_right == teacher_right, rule.neutral),
     ):
-        if who == "initial" and initial is not None:
+        if who == "initial":
+            assert initial is not None, "the rule names the initial student"
             logits = torch.where(flips.unsqueeze(-1), initial, logits)
             source = source.masked_fill(flips, INITIAL)
         elif who == "mean":
             logits = torch.where(flips.unsqueeze(-1), (teacher + student) / 2, logits)
-            mixed = mixed | flips
+            source = source.masked_fill(flips, MEAN)
         elif who == "nobody":
             source = source.masked_fill(flips, NOBODY)
-    return Choice(logits, source, mixed)
+    return Choice(logits, source)

@@ -23,6 +23,7 @@ class Target:
             and the labels; what the target does not need may be anything.
         initial: whether it needs the initial student's logits.
         labels: whether it needs labels.
+        mean: whether it may teach with a mean of several networks.
         several: whether more than one teacher is accepted.
         teacher: whether a teacher is needed.
     """
@@ -31,6 +32,7 @@ class Target:
     choose: Callable[[Tensor, Any, Sequence[Tensor], Any], Choice]
     initial: bool = False
     labels: bool = False
+    mean: bool = False
     several: bool = False
     teacher: bool = True
 
@@ -46,6 +48,7 @@ def from_rule(rule: FlipRule, summary: str = "by who is right") -> Target:
         lambda student, initial, teachers, labels: by_flips(rule, student, initial, teachers[0], labels),
         initial="initial" in (rule.positive, rule.negative, rule.neutral),
         labels=True,
+        mean="mean" in (rule.positive, rule.negative, rule.neutral),
     )
 
 

@@ -7,18 +7,20 @@ import numpy as np
 import torch
 
 from osmose.data.images import Decoding, MemoryImages
-from osmose.data.sources.fashion_mnist import CLASSES
 from osmose.data.sources.source import Parts, Source
 from osmose.data.split import Split
+
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 def open_mini(folder: Path | None, decoding: Decoding) -> Parts:
     """12,000 images to train on, 6,000 held out (numbered after them), and 10,000 to test on."""
-    train = _read("train")
-    return Parts(train, CLASSES, heldout=_read("heldout", start=len(train)), test=lambda: _read("test"))
+    train = read("train")
+    return Parts(train, CLASSES, heldout=read("heldout", start=len(train)), test=lambda: read("test"))
 
 
-def _read(part: str, start: int = 0) -> Split:
+def read(part: str, start: int = 0) -> Split:
+    """The part "train", "heldout" or "test", its samples numbered from `start`."""
     with files("osmose.data").joinpath("fashion_mnist_mini", f"{part}.npz").open("rb") as file:
         arrays = np.load(file, allow_pickle=False)
         images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])

@@ -47,12 +47,11 @@ def open_imagefolder(folder: Path | None, decoding: Decoding) -> Parts:
         raise UserError(f"class '{odd}' is not in both {train_folder} and {test_folder}: give both the same classes")
     images, labels = _list(train_folder, classes)
     decoded = DecodedImages(images, decoding)
-    test = partial(_test, test_folder, classes, decoded) if test_folder else None
+    test = partial(_test, *_list(test_folder, classes), decoded) if test_folder else None
     return Parts(Split(decoded, labels, torch.arange(len(labels))), classes, test=test)
 
 
-def _test(folder: Path, classes: tuple[str, ...], train: DecodedImages) -> Split:
-    images, labels = _list(folder, classes)
+def _test(images: ImageFiles, labels: torch.Tensor, train: DecodedImages) -> Split:
     return Split(settle(DecodedImages(images, train.decoding, train.shape)), labels, torch.arange(len(labels)))
 
 

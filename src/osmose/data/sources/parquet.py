@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -57,6 +59,9 @@ def open_parquet(folder: Path | None, decoding: Decoding) -> Parts:
     num_classes = 0 if labels.is_floating_point() else len(classes or ()) or int(labels.max()) + 1
     if num_classes:
         check_labels(labels, num_classes, train_files[0])
+    for path in test_files:
+        with _opened(path):
+            pass
     return Parts(train, classes, test=partial(_test, test_files, images, num_classes) if test_files else None)
 
 
@@ -73,17 +78,10 @@ def _read(paths: list[Path]) -> tuple[Any, torch.Tensor, tuple[str, ...] | None]
     with vision_extra():
         import pyarrow as pa
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
     tables = []
     for path in paths:
-        try:
-            with pq.ParquetFile(path) as file:
-                missing = {"image", "label"} - set(file.schema_arrow.names)
-                if missing:
-                    raise UserError(f"{path} lacks the column {min(missing)}: give a file with columns image and label")
-                tables.append(file.read(columns=["image", "label"]))
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path} is not a readable parquet file: give one with columns image and label") from error
+        with _opened(path) as file:
+            tables.append(file.read(columns=["image", "label"]))
     schema, label_type = tables[0].schema, tables[0].schema.field("label").type
     try:
         table = pa.concat_tables(tables)
@@ -96,9 +94,30 @@ def _read(paths: list[Path]) -> tuple[Any, torch.Tensor, tuple[str, ...] | None]
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UserError(f"{paths[0]}: the columns are image ({schema.field('image').type}) and label ({label_type}): "
                         "give image bytes and a number in every row, alike in all files") from error  # fmt: skip
+    if labels.is_floating_point() and not labels.isfinite().all():
+        row = int((~labels.isfinite()).nonzero()[0])
+        raise UserError(
+            f"{paths[0].parent}: the label of image {row} is {labels[row]}: give a finite number in every row"
+        )
     if not len(labels):
         raise UserError(f"{paths[0]} has no rows: give a file that has")
     return column, labels, _class_names(schema.metadata or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A parquet file that has the columns image and label."""
+    with vision_extra():
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = {"image", "label"} - set(file.schema_arrow.names)
+            if missing:
+                raise UserError(f"{path} lacks the column {min(missing)}: give a file with columns image and label")
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is not a readable parquet file: give one with columns image and label") from error
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> tuple[str, ...] | None:

@@ -1,0 +1,45 @@
+"""Runs in a row, where a later one starts from an earlier one's student."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from osmose.engine.fabric import make_fabric
+from osmose.engine.folder import RunFolder
+from osmose.execution import Result, execute
+from osmose.processes import together
+from osmose.recipe import Recipe
+
+
+def execute_stages(stages: Mapping[str, Recipe], output: Path, *, fresh: bool = False, quiet: bool = False) -> Result:
+    """Run stages in order, each in the folder of its name inside `output`; finished ones are not run again.
+
+    Args:
+        stages: recipes by name; `$NAME` in one is the student that stage NAME left.
+        output: the folder.
+        fresh: discard what is in the folder.
+        quiet: show no progress.
+
+    Returns:
+        The last stage's result; its numbers are {"stages": {name: numbers}}.
+
+    Raises:
+        UserError: as `execute`, and when the folder holds other stages.
+        Interrupted: as `execute`.
+    """
+    fabric = make_fabric(next(iter(stages.values())))
+    plain = {"stages": [{"name": name, **recipe.plain()} for name, recipe in stages.items()]}
+    with ExitStack() as stack:
+        with together(fabric):
+            folder = stack.enter_context(RunFolder(output, plain, fresh=fresh, owner=fabric.is_global_zero))
+        folder.begin()
+        products = {f"${name}": output / name for name in stages}
+        results = {
+            name: execute(recipe, output / name, fresh=fresh, quiet=quiet, products=products)
+            for name, recipe in stages.items()
+        }
+        numbers = {"stages": {name: result.numbers for name, result in results.items()}}
+        with together(fabric):
+            if fabric.is_global_zero:
+                folder.finish(numbers)
+    return Result(results[list(results)[-1]].student, numbers, output)
