@@ -115,6 +115,27 @@ def test_other_weights_are_another_run(grey, teacher, tmp_path, monkeypatch):
         osmose.transfer(student=linear(4), output=first.folder, **arguments)
 
 
+def test_frozen_layers_of_a_module_stay_frozen(grey, teacher, tmp_path):
+    student = Dropping(2)
+    student.conv.requires_grad_(False)
+    result = osmose.transfer(
+        student=student, teacher=teacher, data=grey, output=tmp_path / "run", method=METHOD, **SETTINGS
+    )
+    assert torch.equal(result.student.body.conv.weight, student.conv.weight)
+    assert not torch.equal(result.student.body.fc.weight, student.fc.weight)
+    with pytest.raises(UserError, match=r"^all parameters to be trained are frozen: "):
+        osmose.transfer(student=student.requires_grad_(False), teacher=teacher, data=grey, output=tmp_path / "none")
+
+
+def test_what_is_neither_name_nor_module(grey):
+    for given in (
+        {"student": Dropping, "teacher": "zoo:cnn-s"},
+        {"student": "zoo:cnn-s", "teacher": ["zoo:cnn-xs", 3]},
+    ):
+        with pytest.raises(UserError, match=r"^student and teachers are names or modules, (type|int) is neither"):
+            osmose.transfer(data=grey, **given)
+
+
 def test_a_network_with_its_own_preprocessing(grey, teacher, tmp_path):
     normalised = load_model(linear(3), mean=(0.5,), std=(0.25,))
     result = osmose.transfer(
@@ -237,6 +258,9 @@ def test_a_mistake_in_a_later_stage_is_found_before_the_first_one_runs(grey, tmp
         ],
     }  # fmt: skip
     with pytest.raises(UserError, match="unknown key 'epoch'"):
+        osmose.run(recipe, output=tmp_path / "run")
+    recipe["stages"][1] = {"name": "two", "student": "$one", "teacher": "zoo:cnn-ss"}
+    with pytest.raises(UserError, match="unknown zoo model 'cnn-ss'"):
         osmose.run(recipe, output=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -152,6 +152,9 @@ def test_a_dry_run_writes_nothing(go, short, tmp_path, monkeypatch):
         (["--data.name.x", "3"], "--data.name.x is inside 'name', which is a single value: see osmose show settings"),
         (["--epochs"], "argument --epochs: expected one argument; see osmose transfer --help"),
         (["--view.crop"], "--view.crop needs a value: --view.crop VALUE"),
+        (["--teacher", "resnet50"], "unknown model 'resnet50': names begin with their source, for example zoo:cnn-s, or "
+         "timm:resnet50"),
+        (["--teacher", "weights.pt"], "model 'weights.pt' is a path: write file:weights.pt"),
         (["stray"], "unknown argument 'stray': flags begin with --; see osmose transfer --help"),
         (["--import", "nowhere.py"], "cannot import nowhere.py: there is no such Python file; give the path of a .py file"),
         (["--accelerator", "cuda", "--devices", "999"], None),

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from osmose import api, cli, grid, recipe
+from osmose import api, cli, execution, grid, recipe
 from osmose.data.sources import SOURCES as DATA
 from osmose.methods import METHODS
 from osmose.models.sources import SOURCES as MODELS
@@ -71,8 +71,8 @@ def _without_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands are written for the repository's root; data folders and weights that they name need not be there."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(recipe, "find", lambda name: None)
-    monkeypatch.setattr(grid, "find", lambda name: None)
-    monkeypatch.setattr(grid, "load_model", lambda name, **_: None)
+    monkeypatch.setattr(execution, "check_names", lambda recipes: None)
+    monkeypatch.setattr(grid, "check_names", lambda recipes: None)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

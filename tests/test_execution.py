@@ -401,6 +401,19 @@ def test_what_was_adapted_or_does_nothing_is_said(plain, tmp_path, capsys):
     assert "note" not in capsys.readouterr().err
 
 
+def test_a_teacher_of_the_same_classes_in_another_order_is_reordered(execute, colour, tmp_path):
+    """As if its head had been trained in the data's order; nothing but the note tells the two runs apart."""
+    teacher = load_model("fresh:zoo:cnn-xs", classes=("ant", "bee", "cat"), channels=3, image_size=(16, 16))
+    runs = []
+    for classes in (("ant", "bee", "cat"), ("cat", "ant", "bee")):
+        assert teacher.reorder(classes)
+        teacher.save(tmp_path / "teacher.safetensors")
+        settings = {"data": colour, "teacher": f"file:{tmp_path / 'teacher.safetensors'}", "epochs": 1, "batch_size": 8}
+        runs.append(execute(tmp_path / classes[0], **settings))
+    assert runs[0].student.digest() == runs[1].student.digest()
+    assert runs[0].numbers["teacher_accuracy"] == runs[1].numbers["teacher_accuracy"]
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_head_warmup_moves_only_the_head(execute, tmp_path, epochs):
     result = execute(tmp_path / "run", student="fresh:zoo:vit-xs", epochs=epochs, method={"head_warmup_epochs": 1})
@@ -474,7 +487,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_run_goes_on_from_before(
 
 def test_a_place_that_cannot_be_written_is_one_line(execute, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^cannot write .*/file/run: Not a directory; free space there"):
+    with pytest.raises(UserError, match=r"^cannot write .*/file/run: Not a directory; choose another place"):
         execute(tmp_path / "file" / "run")
 
 

@@ -1,5 +1,6 @@
 """Mismatches between networks, data and method, each with a cure."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -81,7 +82,10 @@ def test_a_teacher_with_another_number_of_classes(data):
     teacher = network(data, classes=tuple("abcdefg"), num_classes=7)
     teacher.name = "zoo:cnn-xs"
     said = error(network(data), {"zoo:cnn-xs": teacher}, data)
-    assert said == f"teacher zoo:cnn-xs knows 7 classes, student fresh:zoo:cnn-xs 3: {HEAD}zoo:cnn-xs --data ..."
+    assert said == (
+        f"teacher zoo:cnn-xs knows 7 classes, student fresh:zoo:cnn-xs 3: give data of its classes, or "
+        f"{HEAD}zoo:cnn-xs --data ..."
+    )
 
 
 def test_a_teacher_with_other_classes(data):
@@ -102,13 +106,14 @@ def test_a_student_that_does_not_fit_the_data(data):
     assert said.startswith(f"student fresh:zoo:cnn-xs has the same classes in another order than {data.name}")
     said = error(network(data, classes=tuple("abcd"), num_classes=4), {}, data, needs={"labels"})
     assert said.startswith(
-        f"student fresh:zoo:cnn-xs knows 4 classes, {data.name} has 3: {HEAD}zoo:cnn-xs --data {data.name}"
+        f"student fresh:zoo:cnn-xs knows 4 classes, {data.name} has 3: give data of its classes, or {HEAD}zoo:cnn-xs "
+        f"--data {data.name}"
     )
 
 
 def test_the_cure_for_a_module_is_not_a_name_that_does_not_exist(data):
     said = error(network(data), {"t": module(data, classes=tuple("abcd"))}, data)
-    assert said.endswith("give the module a head for these classes and train it first")
+    assert said.endswith("give data of its classes, or give the module a head for these and train it first")
 
 
 def test_a_second_teacher_is_checked_too(data):
@@ -196,6 +201,51 @@ def test_names_on_one_side_alone_cannot_be_compared(nameless, trained):
     finally:
         for net in (right, shuffled):
             net.classes = None
+
+
+class Returns(nn.Module):
+    """Flattened images through a linear layer, and then something."""
+
+    def __init__(self, then, pixels=144):
+        super().__init__()
+        self.fc, self.then = nn.Linear(pixels, 4), then
+
+    def forward(self, x):
+        return self.then(self.fc(x.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (Returns(lambda y: y, pixels=100), "fails on images of 1x12x12 (mat1 and mat2 shapes cannot be multiplied"),
+        (Returns(lambda y: y).double(), "fails on images of 1x12x12 ("),
+        (Returns(lambda y: y.sum(1)), "gives outputs of shape [2] for 2 images, where [2, 4] was expected"),
+        (Returns(lambda y: y[:, None]), "gives outputs of shape [2, 1, 4] for 2 images, where [2, 4] was expected"),
+        (Returns(lambda y: y / 0), "gives NaN or infinity for idx:"),
+        (Returns(lambda y: {"logits": y}), "returns dict: give a module that returns its logits alone"),
+    ],
+)
+def test_what_a_module_cannot_do_is_found_before_the_first_step(nameless, body, said):
+    odd = load_model(body, channels=1)
+    for student, teacher in ((odd, network(nameless)), (network(nameless), odd)):
+        line = error(student, {"fresh:t": teacher}, nameless)
+        assert said in line
+        assert "\n" not in line
+
+
+def test_a_teacher_with_a_new_head_knows_nothing_yet(data):
+    line = error(network(data), {"head:zoo:cnn-s": network(data, "cnn-s")}, data)
+    assert line.startswith(
+        "teacher head:zoo:cnn-s has a new head, which knows nothing yet: fit it first, osmose transfer "
+    )
+
+
+def test_equal_weights_are_noted(data):
+    twin, other = network(data), network(data, "vit-xs")
+    assert check(network(data), {"t": twin, "o": other, "p": copy.deepcopy(other)}, data) == [
+        "teacher t has the same weights as student fresh:zoo:cnn-xs: it has nothing to teach it",
+        "teacher p has the same weights as teacher o: it has nothing to teach it",
+    ]
 
 
 def test_with_equal_names_nothing_is_tried(data, monkeypatch):

@@ -61,6 +61,11 @@ def transfer(
     """
     modules: dict[str, nn.Module] = {}
     changes = dict(settings)
+    for given in (student, *(teacher if isinstance(teacher, list | tuple) else [teacher])):
+        if given is not None and not isinstance(given, str | nn.Module):
+            raise UserError(
+                f"student and teachers are names or modules, {type(given).__name__} is neither: give an instance"
+            )
     if isinstance(student, nn.Module):
         modules["student"], student = student, _module_name(student)
     if teacher is not None:
@@ -184,6 +189,8 @@ def evaluate(
     )
     if split is None or split.labels is None:
         raise UserError(f"{settings.name} has no labelled part '{part}': use another --part")
+    if loaded.classes and network.classes != loaded.classes:
+        network.reorder(loaded.classes)
     check_head(network.name, network, loaded)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     outputs = predict(network, split)

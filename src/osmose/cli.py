@@ -35,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that spin while they wait make a step several times slower as soon as another program wants a core.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        options, extra = _parser().parse_known_args(arguments)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        if given and given[0].startswith("-") and given[0] not in ("-h", "--help", "--version"):
+            raise UserError(
+                f"'{given[0]}' stands before the command: write osmose COMMAND {given[0]} ...; see osmose --help"
+            )
+        options, extra = _parser().parse_known_args(given)
         command: Callable[[argparse.Namespace, dict[str, Any]], int] = options.run
         changes = _changes(options, extra)
         for path in options.imports:
@@ -262,9 +267,8 @@ def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
     if "accuracy_after" not in numbers:
         _show_pairs({key: numbers[key] for key in ("student", "mse_before", "mse_after")})
         return
-    teacher = numbers["teacher"] or "labels"
     table = Table(
-        title=f"{numbers['student']} taught by {teacher} ({numbers['method']}, {numbers['samples']} test samples)",
+        title=f"{numbers['student']} taught by {numbers['taught_by']}; {numbers['samples']} test samples",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -298,7 +302,12 @@ def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
 
 
 def _show_study(numbers: dict[str, Any]) -> None:
-    _show_rows(numbers["summary"])
+    shown = {
+        "part": "on", "method": "method", "settings": "settings", "runs": "runs", "success_rate_median": "success",
+        "success_rate_pooled": "pooled", "delta_mean": "delta", "delta_seed_sd": "seed_sd",
+        "significantly_better": "better", "significantly_worse": "worse",
+    }  # fmt: skip
+    _show_rows([{text: row.get(key) for key, text in shown.items()} for row in numbers["summary"]])
     print(f"{numbers['finished']} of {numbers['runs']} runs finished; table {numbers['table']}")
 
 

@@ -11,6 +11,18 @@ class UserError(Exception):
     """
 
 
+def missing_extra(what: str, extra: str) -> UserError:
+    """The error for a package that is not installed, of an optional group of packages.
+
+    Args:
+        what: what needs it, for example "studies need".
+        extra: the group's name in pyproject.toml.
+    """
+    return UserError(
+        f"{what} the extra '{extra}': pip install 'osmose[{extra}]', or in a clone pip install -e '.[{extra}]'"
+    )
+
+
 def check(valid: bool, key: str, value: object, rule: str) -> None:
     """Raise a `UserError` unless a setting is valid.
 

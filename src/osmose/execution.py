@@ -7,7 +7,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ import osmose
 from osmose.data.dataset import Dataset, Split, load_data
 from osmose.data.feed import ViewFeed
 from osmose.data.loader import Loader
+from osmose.data.sources import find
 from osmose.engine.chosen import Chosen
 from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.folder import RunFolder
@@ -68,12 +69,14 @@ class Cast:
         student: the network that trains.
         initial: its copy from before the run.
         teachers: the teachers, by role.
+        notes: what people should know of how they were brought together.
     """
 
     data: Dataset
     student: Network
     initial: Network
     teachers: dict[str, Network]
+    notes: list[str]
 
 
 def execute(
@@ -129,6 +132,7 @@ def execute(
                 if "chosen" in students:
                     students["chosen"].save(output / "student-chosen.safetensors", epoch=chosen.epoch)
                 numbers = final_numbers(recipe, cast, students, fabric.device)
+                numbers["taught_by"] = engine.method.taught_by(list(recipe.roles.values()))
                 numbers["share"] = _shares(folder.metrics)
                 if numbers["chosen"]:
                     numbers["chosen"] = {"epoch": chosen.epoch, **numbers["chosen"]}
@@ -147,15 +151,37 @@ def gather(recipe: Recipe, modules: Modules, products: Mapping[str, Path]) -> Ca
         "seed": recipe.seed,
     }
 
+    notes: list[str] = []
+
     def load(role: str, name: str) -> Network:
         if role in modules:
-            return load_model(copy.deepcopy(modules[role]), channels=data.channels)
-        place = f"file:{products[name]}" if name in products else name
-        return load_model(place, stream=f"{role}/init", **wanted)
+            network = load_model(copy.deepcopy(modules[role]), channels=data.channels)
+        else:
+            place = f"file:{products[name]}" if name in products else name
+            network = load_model(place, stream=f"{role}/init", **wanted)
+        if data.classes and network.classes != data.classes and network.reorder(data.classes):
+            notes.append(
+                f"{role} {network.name} has the classes of {data.name} in another order: its outputs are reordered"
+            )
+        return network
 
     student = load("student", recipe.student)
     teachers = {role: load(role, name) for role, name in recipe.roles.items()}
-    return Cast(data, student, copy.deepcopy(student), teachers)
+    return Cast(data, student, copy.deepcopy(student), teachers, notes)
+
+
+def check_names(recipes: Iterable[Recipe]) -> None:
+    """Raise `UserError` for an unknown model or data set in any of several recipes, before the first of them runs.
+
+    Weights from the hub are left to the runs, and so are the students of earlier stages.
+    """
+    everything = list(recipes)
+    for data in dict.fromkeys(recipe.data.name for recipe in everything):
+        find(data)
+    models = (name for recipe in everything for name in (recipe.student, *recipe.roles.values()))
+    for model in dict.fromkeys(models):
+        if "timm:" not in model and not model.startswith("$"):
+            load_model(model, num_classes=10)
 
 
 def prepare(
@@ -169,7 +195,7 @@ def prepare(
     with stream(recipe.seed, "method/init"):
         method = cls(cast.student, frozen, **arguments)
     names = {name: cast.teachers[role] for role, name in recipe.roles.items()}
-    notes = check_pair(cast.student, names, cast.data, method)
+    notes = cast.notes + check_pair(cast.student, names, cast.data, method)
     idle = [f"view.{key}" for key in recipe.view.without_effect(cast.data.channels)]
     if idle:
         notes.append(f"{', '.join(idle)}: without effect on images of one channel")
@@ -319,9 +345,9 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         cast = gather(recipe, {}, {})
         engine = prepare(recipe, cast, RunFolder(Path("."), recipe.plain(), owner=False), fabric, Progress(quiet=True))
         training = seconds_per_step(engine) * engine.clock().total
-        started = time.monotonic()
-        evaluations = recipe.epochs if engine.evaluate and engine.evaluate() else 0
-        evaluation = (time.monotonic() - started) * evaluations
+        evaluation = recipe.epochs * (
+            seconds_of_evaluation(cast.student, cast.data.heldout) if cast.data.heldout else 0.0
+        )
     product = sum(tensor.nbytes for tensor in engine.method.products()["student"].state_dict().values())
     checkpoint = io.BytesIO()
     torch.save(engine.state(), checkpoint)
@@ -336,6 +362,14 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         "disk_mib": round(disk / 2**20, 1),
         "memory_mib": round(memory / 2**20),
     }
+
+
+def seconds_of_evaluation(network: Network, split: Split) -> float:
+    """Seconds to evaluate a network on a part of the data, from up to 500 of its samples."""
+    some = split.subset(torch.arange(min(500, len(split))))
+    started = time.monotonic()
+    predict(network, some)
+    return (time.monotonic() - started) * len(split) / len(some)
 
 
 def seconds_per_step(engine: Engine, limit: float = 5.0) -> float:

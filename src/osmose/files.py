@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 
 from osmose.errors import UserError
@@ -39,4 +40,9 @@ def sync_folder(folder: Path) -> None:
 
 def cannot_write(path: Path, error: OSError) -> UserError:
     """The error for a file or folder that cannot be written, with the reason the system gives."""
-    return UserError(f"cannot write {path}: {error.strerror}; free space there, or choose another place")
+    cure = (
+        "free space there, or choose another place"
+        if error.errno in (ENOSPC, EDQUOT, EFBIG)
+        else "choose another place"
+    )
+    return UserError(f"cannot write {path}: {error.strerror}; {cure}")

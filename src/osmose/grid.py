@@ -29,11 +29,11 @@ import yaml
 from osmose import jobs as processes
 from osmose import recipe as recipes
 from osmose import table
-from osmose.data.sources import find
 from osmose.engine.folder import differences
 from osmose.errors import UserError, unknown
+from osmose.execution import check_names
 from osmose.files import write_atomically
-from osmose.models import load_model, show_models
+from osmose.models import show_models
 from osmose.recipe import Plain, Recipe
 
 _KEYS = ("recipe", "base", "students", "teachers", "methods", "settings", "seeds", "skip_same")
@@ -118,7 +118,7 @@ def expand(study: Mapping[str, Any]) -> list[Cell]:
             found[cell.name] = cell
     if not found:
         raise UserError("the study has no runs: give a teacher other than the student, or skip_same: false")
-    _check_names(list(found.values()))
+    check_names(cell.recipe for cell in found.values())
     return list(found.values())
 
 
@@ -221,16 +221,6 @@ def _about(cells: Sequence[Cell], results: Mapping[str, Plain], command: str) ->
         "Seeds": ", ".join(dict.fromkeys(str(cell.recipe.seed) for cell in cells)),
         "Machine": "; ".join(dict.fromkeys(machines)),
     }
-
-
-def _check_names(cells: Sequence[Cell]) -> None:
-    """Find unknown models and data sets before the first run; weights from the hub are left to the runs."""
-    for data in dict.fromkeys(cell.recipe.data.name for cell in cells):
-        find(data)
-    models = (name for cell in cells for name in (cell.recipe.student, *cell.recipe.roles.values()))
-    for model in dict.fromkeys(models):
-        if "timm:" not in model:
-            load_model(model, num_classes=10)
 
 
 def _models(study: Mapping[str, Any], key: str, kinds: tuple[type, ...]) -> list[Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from osmose.data.dataset import Dataset
+from osmose.data.views import Views
 from osmose.engine.method import Method
 from osmose.errors import UserError
 from osmose.evaluate import predict
@@ -31,8 +32,8 @@ def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset,
     needs = method.needs()
     if "labels" in needs and data.train.labels is None:
         raise UserError(
-            f"the method needs labels and {data.name} is used without them: set data.labelled, "
-            "or use target 'partition-unsupervised' with kl_weight 1"
+            f"the method needs labels and {data.name} is used without them: set data.labelled"
+            + (", or use target 'partition-unsupervised' with kl_weight 1" if "teacher" in needs else "")
         )
     if "same classes" in needs and data.task == "regression":
         raise UserError(f"the method compares classes and {data.name} has numbers for labels: use method supervised")
@@ -45,13 +46,27 @@ def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset,
     notes = []
     for who, network in everyone.items():
         notes += _check_input(who, network, data)
+        _try(who, network, data)
     check_head(f"student {student.name}", student, data)
     if not student.name.startswith(("fresh:", "head:")) and (right := _at_chance(student, data)):
         notes.append(
             f"student {student.name} is right on {right}, which is chance: it is untrained, or its label order is another one"
         )
+    digests = {who: network.digest() for who, network in everyone.items()}
+    for who, digest in digests.items():
+        same = next(other for other in digests if digests[other] == digest)
+        if same != who:
+            notes.append(f"{who} has the same weights as {same}: it has nothing to teach it")
+    if data.task == "regression":
+        notes.append(
+            f"the labels of {data.name} are numbers: networks give one number, scored by the mean squared error"
+        )
     if "same classes" in needs:
         for name, teacher in teachers.items():
+            if name.startswith("head:"):
+                raise UserError(
+                    f"teacher {name} has a new head, which knows nothing yet: fit it first, {_fit(teacher, data.name)}"
+                )
             _check_classes(f"teacher {name}", teacher, f"student {student.name}", student)
             check_head(f"teacher {name}", teacher, data)
             if not name.startswith("fresh:"):
@@ -64,7 +79,7 @@ def _check_input(who: str, network: Network, data: Dataset) -> list[str]:
     if wants.channels != data.channels and data.channels != 1:
         raise UserError(
             f"{who} takes {wants.channels} channel(s), {data.name} has {data.channels}: use a network made for "
-            f"{data.channels} channels, for example fresh:{network.name.removeprefix('fresh:')} trained by method supervised"
+            f"{data.channels} channels, for example a {_fresh(network)} trained by method supervised"
         )
     notes = []
     if wants.channels > data.channels:
@@ -77,6 +92,31 @@ def _check_input(who: str, network: Network, data: Dataset) -> list[str]:
             f"{who} takes {height}x{width} pixels: images of {data.image_size[0]}x{data.image_size[1]} are resized"
         )
     return notes
+
+
+@torch.no_grad()
+def _try(who: str, network: Network, data: Dataset) -> None:
+    """One forward pass of two images: what a network cannot do is found before the first step."""
+    two = data.train.subset(torch.tensor([0, len(data.train) - 1]))
+    was_training = network.training
+    try:
+        logits = network.eval()(Views.plain(two.images.read(torch.arange(2)).to(network.mean.device))).logits
+    except UserError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{who} fails on images of {'x'.join(map(str, two.images.shape))} ({reason}): give a network that takes float32 "
+            "images of this size, or load_model(module, size=...) with the size it takes"
+        ) from error
+    network.train(was_training)
+    if logits.shape != (2, network.num_classes):
+        raise UserError(
+            f"{who} gives outputs of shape {list(logits.shape)} for 2 images, where [2, {network.num_classes}] was expected: "
+            "give a module that returns one row of logits an image"
+        )
+    if not logits.isfinite().all():
+        raise UserError(f"{who} gives NaN or infinity for {data.name}: check its weights, mean and std")
 
 
 def check_head(who: str, network: Network, data: Dataset) -> None:
@@ -112,11 +152,20 @@ def _check_classes(who: str, teacher: Network, whose: str, student: Network) -> 
 
 def _cure(network: Network, data: str) -> str:
     if network.architecture is None:
-        return "give the module a head for these classes and train it first"
-    return (
-        "fit a new head first, osmose transfer --method supervised --method.train head "
-        f"--student head:{network.name.removeprefix('fresh:')} --data {data}"
-    )
+        return "give data of its classes, or give the module a head for these and train it first"
+    return f"give data of its classes, or fit a new head first, {_fit(network, data)}"
+
+
+def _fit(network: Network, data: str) -> str:
+    """The command that fits a new head."""
+    name = network.name.removeprefix("fresh:").removeprefix("head:")
+    return f"osmose transfer --method supervised --method.train head --student head:{name} --data {data}"
+
+
+def _fresh(network: Network) -> str:
+    """The name of the network's architecture with new weights, which takes the data's channels."""
+    built = network.architecture
+    return f"fresh:{built['source']}:{built['name']}" if built else "fresh:zoo:NAME"
 
 
 def _classes_differ(who: str, network: Network, whose: str, classes: tuple[str, ...], data: str) -> str:

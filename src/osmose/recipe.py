@@ -8,8 +8,9 @@ that method's constructor; `data: NAME` and `method: NAME` are short for a secti
 import dataclasses
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import resources
 from inspect import signature
 from pathlib import Path
@@ -24,6 +25,7 @@ from osmose.engine.method import Method
 from osmose.engine.settings import Training
 from osmose.errors import UserError, unknown
 from osmose.methods import find_method
+from osmose.targets import find_target
 
 Plain = dict[str, Any]
 
@@ -103,6 +105,8 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     cls = find_method(name)
     section = {key: value for key, value in method.items() if key != "name"}
     _typed(cls, section, "method")
+    if isinstance(section.get("target"), str):
+        find_target(section["target"])
     arguments = _typed(Recipe, values, "", skip=frozenset({"method"}))
     if not arguments["student"]:
         raise UserError("the recipe names no student: give --student; see `osmose show models`")
@@ -243,9 +247,25 @@ def _name(section: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
+class _Strict(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error."""
+
+
+def _strict_mapping(loader: _Strict, node: yaml.MappingNode) -> Plain:
+    keys = [key.value for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1 and key != "<<":
+            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
+    loader.flatten_mapping(node)
+    return {str(key): value for key, value in loader.construct_mapping(node, deep=True).items()}
+
+
+_Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _strict_mapping)
+
+
 def _mapping(text: str, name: str) -> Plain:
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Strict)
     except yaml.YAMLError as error:
         raise UserError(f"recipe {name} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -279,7 +299,7 @@ def _check_keys(cls: type, section: Mapping[str, Any], prefix: str, skip: frozen
     for key, value in section.items():
         dotted = _dotted(prefix, key)
         if key not in known:
-            raise unknown("key", dotted, {_dotted(prefix, name) for name in known})
+            raise _unknown_key(cls, str(key), prefix, known)
         accepted = get_args(known[key]) or (known[key],)
         inner = next((kind for kind in accepted if dataclasses.is_dataclass(kind)), None)
         if isinstance(inner, type) and isinstance(value, Mapping):
@@ -289,6 +309,18 @@ def _check_keys(cls: type, section: Mapping[str, Any], prefix: str, skip: frozen
             raise UserError(f"key '{dotted}' is {value!r}: expected a section with {', '.join(names)}")
         elif value is None and type(None) not in accepted:
             raise UserError(f"key '{dotted}' is empty: give it a value, or leave it out for its default")
+
+
+def _unknown_key(cls: type, key: str, prefix: str, known: Iterable[str]) -> UserError:
+    """The error for an unknown key; of keys in sections below, the nearest is named by its whole path."""
+    names = {_dotted(prefix, name) for name in known}
+    below = {row["key"].split(".")[-1]: row["key"] for row in describe(cls) if "." in row["key"]}
+    if cls is Recipe:
+        below |= {"optimiser": "method.optimiser", "target": "method.target", "lr": "method.optimiser.lr"}
+    near = get_close_matches(key, [*below, *(name.split(".")[-1] for name in names)], n=1, cutoff=0.6)
+    if near and near[0] in below:
+        return UserError(f"unknown key '{_dotted(prefix, key)}': did you mean '{_dotted(prefix, below[near[0]])}'?")
+    return unknown("key", _dotted(prefix, key), names)
 
 
 def _dotted(prefix: str, key: Any) -> str:

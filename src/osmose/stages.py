@@ -6,7 +6,7 @@ from pathlib import Path
 
 from osmose.engine.fabric import make_fabric
 from osmose.engine.folder import RunFolder
-from osmose.execution import Result, execute
+from osmose.execution import Result, check_names, execute
 from osmose.processes import together
 from osmose.recipe import Recipe
 
@@ -27,6 +27,7 @@ def execute_stages(stages: Mapping[str, Recipe], output: Path, *, fresh: bool = 
         UserError: as `execute`, and when the folder holds other stages.
         Interrupted: as `execute`.
     """
+    check_names(stages.values())
     fabric = make_fabric(next(iter(stages.values())))
     plain = {"stages": [{"name": name, **recipe.plain()} for name, recipe in stages.items()]}
     with ExitStack() as stack:

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
-from osmose.errors import UserError
+from osmose.errors import missing_extra
 from osmose.files import write_atomically
 
 Row = dict[str, Any]
@@ -41,7 +41,7 @@ def check_installed() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise UserError("studies need the extra 'study': pip install 'osmose[study]'") from None
+        raise missing_extra("studies need", "study") from None
 
 
 def row(identity: Row, numbers: Mapping[str, Any]) -> Row:
@@ -51,7 +51,7 @@ def row(identity: Row, numbers: Mapping[str, Any]) -> Row:
         identity: student, teacher, method (of the study), settings, seed, data and folder.
         numbers: the content of result.json; `heldout: {transfer_delta: 1}` becomes `heldout_transfer_delta`.
     """
-    left_out = {*identity, "environment"}
+    left_out = {*identity, "environment", "taught_by"}
     kept = {key: value for key, value in numbers.items() if key not in left_out and value is not None}
     return {**identity, **_flat(kept)}
 

@@ -173,7 +173,7 @@ def test_bad_parquet_files_are_named(tmp_path, colour):
     write_parquet(train, colour[:2], ["cat", "dog"])
     fails(name, "give image bytes and a number in every row")
     write_parquet(train, colour[:2], [1, None])
-    fails(name, "give image bytes and a number in every row")
+    fails(name, "the label of row 1 is empty: fill or remove that row")
     write_parquet(train, [], pa.array([], pa.int64()))
     fails(name, "train-0.parquet")
     write_parquet(train, colour[:2], [0, -1])

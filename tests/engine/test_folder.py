@@ -123,7 +123,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file" / "run", Path("/proc/osmose-run")):
         with (
-            pytest.raises(UserError, match=rf"^cannot write {place}: [A-Z][a-z ]+; free space there"),
+            pytest.raises(UserError, match=rf"^cannot write {place}: [A-Z][a-z ]+; choose another place"),
             RunFolder(place, {}),
         ):
             pass

@@ -19,8 +19,8 @@ def test_accuracy_gain_and_loss_since_the_start(grey):
     measure = HeldOut(copy.deepcopy(student), lambda: student, split, Fabric(accelerator="cpu", devices=1))
     before = predict(student, split).argmax(-1) == split.labels
     at_start = measure()
-    assert list(at_start) == ["heldout_accuracy", "heldout_gain", "heldout_loss"]
-    assert (at_start["heldout_gain"], at_start["heldout_loss"]) == (0, 0)
+    assert list(at_start) == ["heldout_accuracy", "heldout_knowledge_gain", "heldout_knowledge_loss"]
+    assert (at_start["heldout_knowledge_gain"], at_start["heldout_knowledge_loss"]) == (0, 0)
     with torch.no_grad():
         student.head.weight.copy_(student.head.weight.flip(0))
     now = predict(student, split).argmax(-1) == split.labels
@@ -28,8 +28,12 @@ def test_accuracy_gain_and_loss_since_the_start(grey):
     n = len(split)
     assert measure() == {
         "heldout_accuracy": 100 * int(now.sum()) / n,
-        "heldout_gain": 100 * sum(b and not a for a, b in zip(before.tolist(), now.tolist(), strict=True)) / n,
-        "heldout_loss": 100 * sum(a and not b for a, b in zip(before.tolist(), now.tolist(), strict=True)) / n,
+        "heldout_knowledge_gain": 100
+        * sum(b and not a for a, b in zip(before.tolist(), now.tolist(), strict=True))
+        / n,
+        "heldout_knowledge_loss": 100
+        * sum(a and not b for a, b in zip(before.tolist(), now.tolist(), strict=True))
+        / n,
     }
 
 

@@ -169,6 +169,20 @@ def test_a_teacher_that_the_target_ignores_is_not_asked():
     assert set(method(batch(), CLOCK).parts) == {"kl", "share/initial"}
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "zoo:a (teacher, weight 1)"),
+        ({"target": "partition", "kl_weight": 0.75}, "zoo:a (partition, weight 0.75) and labels (weight 0.25)"),
+        ({"target": "initial"}, "itself (initial, weight 1)"),
+        ({"target": FlipRule(neutral="nobody")}, "zoo:a (by a rule, weight 1)"),
+        ({"kl_weight": 0.0}, "labels (weight 1)"),
+    ],
+)
+def test_who_teaches_in_words(settings, words):
+    assert build(**settings)[0].taught_by(["zoo:a"]) == words
+
+
 def test_head_warmup_has_two_players_of_which_the_head_moves_first():
     method, _ = build(student=network("vit-xs"), head_warmup_epochs=2)
     players = method.players()
@@ -210,7 +224,7 @@ def test_needs(settings, needs):
         ({"kl_weight": -0.1}, "key 'method.kl_weight' is -0.1: set it to a share between 0 and 1"),
         ({"temperature": 0.0}, "key 'method.temperature' is 0.0: set it to a number above 0"),
         ({"temperature": float("nan")}, "key 'method.temperature' is nan: set it to a number above 0"),
-        ({"top_k": 0}, "key 'method.top_k' is 0: set it to at least 1, or null for all classes"),
+        ({"top_k": 0}, "key 'method.top_k' is 0: set it to 1 to 4, or null for all classes"),
         ({"smoothing": 1.5}, "key 'method.smoothing' is 1.5: set it to a share between 0 and 1"),
         ({"head_warmup_epochs": -1}, "key 'method.head_warmup_epochs' is -1: set it to at least 0"),
         ({"target": "partion"}, "unknown target 'partion': did you mean 'partition'?"),

@@ -237,6 +237,34 @@ def test_a_saved_file_says_what_it_is(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_equal_networks_are_equal_files(tmp_path):
+    network = load_model("fresh:zoo:vit-xs", num_classes=4)
+    for name in "abcdef":  # the writer of safetensors orders its header by chance
+        network.save(tmp_path / name, epoch=3, note="x")
+    assert len({(tmp_path / name).read_bytes() for name in "abcdef"}) == 1
+
+
+def test_a_flipped_bit_in_the_weights_is_found(tmp_path):
+    path = tmp_path / "a.safetensors"
+    load_model("fresh:zoo:vit-xs", num_classes=4).save(path)
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"are not those that were saved: the file is damaged; copy it again$"):
+        load_model(f"file:{path}")
+
+
+def test_outputs_in_another_order():
+    network = load_model("fresh:zoo:cnn-xs", classes=("a", "b", "c"))
+    network.eval()
+    before = network(IMAGES).logits
+    assert network.reorder(("c", "a", "b"))
+    assert network.classes == ("c", "a", "b")
+    torch.testing.assert_close(network(IMAGES).logits, before[:, [2, 0, 1]], rtol=0, atol=0)
+    assert not network.reorder(("c", "a", "d"))
+    assert network.classes == ("c", "a", "b")
+
+
 def test_tied_and_strided_weights_are_saved(tmp_path):
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4))
     module[2].weight = module[1].weight

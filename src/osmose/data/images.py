@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from osmose.errors import UserError
+from osmose.errors import UserError, missing_extra
 
 IN_MEMORY = 2 << 30
 """Bytes of decoded pixels below which a data set is decoded once."""
@@ -201,4 +201,4 @@ def vision_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UserError("parquet and image folders need the extra 'vision': pip install 'osmose[vision]'") from error
+        raise missing_extra("parquet and image folders need", "vision") from error

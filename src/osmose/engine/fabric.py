@@ -1,7 +1,9 @@
 """Devices, processes and precision, from Lightning Fabric."""
 
 import atexit
+import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,6 +69,8 @@ def make_fabric(settings: Training) -> Fabric:
         precision=None if mixed else settings.precision,
         plugins=[_Autocast("bf16-mixed", "cpu" if accelerator == "cpu" else accelerator)] if mixed else [],
     )
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*(broadcast_buffers|find_unused_parameters).*")
     fabric.launch()
     if processes > 1:
         atexit.register(_leave)

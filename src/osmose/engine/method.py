@@ -1,7 +1,7 @@
 """The contract between the engine and a way to transfer knowledge."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -41,6 +41,10 @@ class Method(nn.Module, ABC):
     def needs(self) -> frozenset[str]:
         """What the pair check asks of networks and data before the first step: of "teacher", "same classes", "labels"."""
         return frozenset()
+
+    def taught_by(self, teachers: Sequence[str]) -> str:
+        """Who teaches, in a few words for people, given the teachers' names."""
+        return " and ".join(teachers) or "labels"
 
     @abstractmethod
     def players(self) -> dict[str, Player]:

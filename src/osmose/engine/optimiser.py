@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from osmose.engine.clock import Clock
-from osmose.errors import check
+from osmose.errors import UserError, check
 
 Scheduled = float | Callable[[Clock], float]
 """A number, or a pure function of the clock that gives it."""
@@ -112,14 +112,21 @@ class Optimiser:
         return peak * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def player(self, parameters: Iterable[nn.Parameter]) -> Player:
-        """A player that trains `parameters` with these settings."""
+        """A player that trains those of `parameters` that require gradients, with these settings.
+
+        Raises:
+            UserError: when none does.
+        """
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        if not trained:
+            raise UserError("all parameters to be trained are frozen: set requires_grad of those that should train")
         kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
             "sgd": lambda groups: torch.optim.SGD(groups, momentum=self.momentum),
             "adam": torch.optim.Adam,
             "adamw": torch.optim.AdamW,
         }
         return Player(
-            groups=[Group(list(parameters), self.rate, self.weight_decay)],
+            groups=[Group(trained, self.rate, self.weight_decay)],
             optimiser=kinds[self.name],
             clip=self.clip,
             plateau=self.plateau if self.schedule == "plateau" else None,

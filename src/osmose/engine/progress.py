@@ -69,11 +69,11 @@ class Progress:
         """A line was added to the metrics."""
         self.numbers.update({key: value for key, value in line.items() if key not in ("step", "epoch")})
         now = time.monotonic()
-        evaluated = "loss" not in line
-        if self.quiet or self._bar or (now - self._printed < _PLAIN_EVERY and not evaluated):
+        step, clock = line["step"], self._clock
+        whole = "loss" not in line or step == clock.total
+        if self.quiet or self._bar or (now - self._printed < _PLAIN_EVERY and not whole):
             return
         self._printed = now
-        step, clock = line["step"], self._clock
         rate = self._rate(step)
         left = (clock.total - step) * clock.batch_size / rate if rate else 0.0
         self.message(

@@ -39,8 +39,8 @@ class HeldOut:
         now = right(self._predict(self.student()), self.split)
         return {
             "heldout_accuracy": accuracy(now),
-            "heldout_gain": positive_flips(self.before, now),
-            "heldout_loss": negative_flips(self.before, now),
+            "heldout_knowledge_gain": positive_flips(self.before, now),
+            "heldout_knowledge_loss": negative_flips(self.before, now),
         }
 
     def _predict(self, network: Network) -> Tensor:

@@ -1,7 +1,7 @@
 """Knowledge distillation by logits between two trained models (arXiv 2310.17653; Hinton et al. 2015)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from osmose.data.batch import Batch
@@ -63,11 +63,13 @@ class Distill(Method):
         super().__init__()
         check(0 <= kl_weight <= 1, "method.kl_weight", kl_weight, "a share between 0 and 1")
         check(0 < temperature < math.inf, "method.temperature", temperature, "a number above 0")
-        check(top_k is None or top_k >= 1, "method.top_k", top_k, "at least 1, or null for all classes")
+        classes = student.num_classes
+        check(top_k is None or 1 <= top_k <= classes, "method.top_k", top_k, f"1 to {classes}, or null for all classes")
         check(0 <= smoothing <= 1, "method.smoothing", smoothing, "a share between 0 and 1")
         check(head_warmup_epochs >= 0, "method.head_warmup_epochs", head_warmup_epochs, "at least 0")
         self.student = student
         self.target = find_target(target)
+        self.target_name = target if isinstance(target, str) else "by a rule"
         self.teachers = [network for name, network in frozen.items() if name.startswith("teacher")]
         self.initial = frozen.get("initial")
         self.temperature, self.kl_weight, self.top_k, self.smoothing = temperature, kl_weight, top_k, smoothing
@@ -81,6 +83,11 @@ class Distill(Method):
     def needs(self) -> frozenset[str]:
         needs = {"labels"} if self.target.labels or self.kl_weight < 1 else set()
         return frozenset(needs | {"teacher", "same classes"} if self.target.teacher else needs)
+
+    def taught_by(self, teachers: Sequence[str]) -> str:
+        who = " and ".join(teachers) if self.target.teacher else "itself"
+        by = [f"{who} ({self.target_name}, weight {self.kl_weight:g})"] if self.kl_weight else []
+        return " and ".join([*by, f"labels (weight {1 - self.kl_weight:g})"] if self.kl_weight < 1 else by)
 
     def players(self) -> dict[str, Player]:
         if not self.head_warmup_epochs:

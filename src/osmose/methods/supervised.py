@@ -1,6 +1,6 @@
 """Training with labels alone: zoo networks, teachers, and the "student alone" rows of tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch.nn.functional as F
@@ -47,9 +47,13 @@ class Supervised(Method):
         self.optimiser = optimiser
         if self.head_only:
             student.requires_grad_(False)
+            student.head.requires_grad_(True)
 
     def needs(self) -> frozenset[str]:
         return frozenset({"labels"})
+
+    def taught_by(self, teachers: Sequence[str]) -> str:
+        return "labels"
 
     def players(self) -> dict[str, Player]:
         trained = self.student.head if self.head_only else self.student

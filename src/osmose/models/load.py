@@ -1,5 +1,6 @@
 """Models by name: `SOURCE:KEY`, `fresh:SOURCE:KEY` with new weights, `head:SOURCE:KEY` with a new head only."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,8 +78,15 @@ def _by_name(name: str, request: Request) -> Network:
     prefix, colon, key = rest.partition(":")
     if not colon or prefix not in SOURCES:
         start = f"{way}:" if way else ""
+        if not way and (Path(rest).exists() or Path(rest).suffix in (".safetensors", ".pt", ".pth")):
+            raise UserError(f"model '{name}' is a path: write file:{name}")
         others = [f"{start}{prefix}:NAME" for prefix in SOURCES if prefix != "zoo"]
-        raise unknown("model", name, [*(f"{start}zoo:{key}" for key in ZOO), *others])
+        known = [*(f"{start}zoo:{key}" for key in ZOO), *others]
+        if colon or rest in ZOO:
+            raise unknown("model", name, known)
+        raise UserError(
+            f"unknown model '{name}': names begin with their source, for example {start}zoo:cnn-s, or {start}timm:{name}"
+        )
     origin = source(prefix)
     if way == "fresh":
         if not hasattr(origin, "fresh"):

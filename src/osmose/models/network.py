@@ -122,6 +122,21 @@ class Network(nn.Module):
         classifier = self.body.get_classifier()
         return classifier if isinstance(classifier, nn.Module) else nn.ModuleList(classifier)
 
+    @torch.no_grad()
+    def reorder(self, classes: tuple[str, ...]) -> bool:
+        """Put the outputs into the order of `classes`, by the rows of the classifier.
+
+        Returns:
+            Whether it could be done: the network must know the same classes, and its classifier be one linear layer.
+        """
+        if self.classes is None or sorted(self.classes) != sorted(classes) or not isinstance(self.head, nn.Linear):
+            return False
+        rows = torch.tensor([self.classes.index(name) for name in classes], device=self.head.weight.device)
+        for parameter in self.head.parameters():
+            parameter.copy_(parameter[rows])
+        self.classes = classes
+        return True
+
     def forward(self, x: Tensor) -> Outputs:
         """Normalise and run images [B, C, H, W], floats in [0, 1].
 
@@ -186,13 +201,13 @@ class Network(nn.Module):
         from safetensors.torch import save
 
         about = {key: getattr(self, key) for key in ("name", "architecture", "classes", "num_classes")}
-        about |= {"preprocessing": asdict(self.preprocessing)}
+        about |= {"preprocessing": asdict(self.preprocessing), "digest": self.digest()}
         tensors = {
             key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for key, value in self.body.state_dict().items()
         }
         data = save(tensors, {key: json.dumps(value) for key, value in (metadata | about).items()})
-        write_atomically(Path(path), data)
+        write_atomically(Path(path), *_sorted_header(data))
 
     def digest(self) -> str:
         """SHA-256 over every parameter's and buffer's name, shape, dtype and bytes, and over the preprocessing."""
@@ -202,6 +217,14 @@ class Network(nn.Module):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+
+def _sorted_header(data: bytes) -> tuple[bytes, memoryview]:
+    """A safetensors file with its header's keys in order, which its writer leaves to chance: equal networks, equal files."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header, memoryview(data)[end:]
 
 
 def last_linear(body: nn.Module, name: str) -> str:

@@ -86,6 +86,10 @@ def _read(paths: list[Path]) -> tuple[Any, torch.Tensor, tuple[str, ...] | None]
     try:
         table = pa.concat_tables(tables)
         column, label = table["image"], table["label"]
+        for name in ("image", "label"):
+            if table[name].null_count:
+                row = table[name].is_null().index(True).as_py()
+                raise UserError(f"{paths[0].parent}: the {name} of row {row} is empty: fill or remove that row")
         if pa.types.is_struct(column.type):
             column = pc.struct_field(column, "bytes")
         column = column.cast(pa.large_binary())

@@ -47,7 +47,7 @@ def read(path: Path, name: str) -> Network:
     preprocessing: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in about["preprocessing"].items()
     }
-    return Network(
+    network = Network(
         body,
         name=name,
         architecture=architecture,
@@ -55,6 +55,10 @@ def read(path: Path, name: str) -> Network:
         classes=None if about["classes"] is None else tuple(about["classes"]),
         num_classes=about["num_classes"],
     )
+    on_meta = any(tensor.is_meta for tensor in body.state_dict().values())
+    if not on_meta and about.get("digest", network.digest()) != network.digest():
+        raise UserError(f"the weights in '{path}' are not those that were saved: the file is damaged; copy it again")
+    return network
 
 
 def metadata(path: Path) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """`timm:NAME`: timm's networks with their published weights; `fresh:timm:NAME`: with new ones."""
 
+import logging
 from typing import Any
 
 from torch import nn
 
-from osmose.errors import UserError, unknown
+from osmose.errors import UserError, missing_extra, unknown
 from osmose.models import torchvision_ops
 from osmose.models.network import Network, Preprocessing
 from osmose.models.sources import Request
@@ -14,6 +15,7 @@ def trained(key: str, request: Request) -> Network:
     """The network `key` with the weights timm names, from the hub or its local cache; options go to `create_model`."""
     timm = _timm(key)
     arguments = dict(request.options)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what fails is said in one line, below
     try:
         body = timm.create_model(key, pretrained=True, **arguments)
     except Exception as error:  # the hub's client has many kinds
@@ -51,7 +53,7 @@ def _timm(key: str) -> Any:
     try:
         import timm
     except ImportError:
-        raise UserError("timm models need the extra 'vision': pip install 'osmose[vision]'") from None
+        raise missing_extra("timm models need", "vision") from None
     if not timm.is_model(key.partition(".")[0]):  # after the dot stands the name of the weights
         raise unknown("timm model", key, timm.list_models())
     return timm
