@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 2 for a user's mistake, 130 or 143 when interrupted."""
     # Threads that spin while they wait make a step several times slower as soon as another program wants a core.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else every process warns that no parameter went unused
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
         if given and given[0].startswith("-") and given[0] not in ("-h", "--help", "--version"):

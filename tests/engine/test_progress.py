@@ -48,3 +48,13 @@ def test_a_terminal_gets_a_bar_with_epoch_step_loss_rate_and_time_left():
 def test_brackets_in_messages_are_text(capsys):
     Progress().message("note: [bold]x[/bold] [1, 2]")
     assert capsys.readouterr().err == "note: [bold]x[/bold] [1, 2]\n"
+
+
+def test_a_run_without_evaluations_still_says_where_it_ended(capsys):
+    progress = Progress()
+    clock = Clock(step=0, steps_per_epoch=2, epochs=2, batch_size=8)
+    with progress.running(clock):
+        progress.show({"step": 2, "epoch": 1, "loss": 0.5})
+        progress.show({"step": 4, "epoch": 2, "loss": 0.25})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("epoch 2/2 step 4/4 loss 0.25 ")

@@ -18,6 +18,10 @@ _OWN = ("result.json", "metrics.jsonl", "checkpoints", "frozen", "*.safetensors"
 """What a run leaves, in the order in which it is discarded: while anything is there, the recipe still says of what."""
 
 
+_NAMED = 6
+"""Differences between two recipes that an error names."""
+
+
 class RunFolder:
     """Everything one run keeps, in one folder that a single process may use at a time.
 
@@ -144,7 +148,8 @@ class RunFolder:
 
 def differences(old: Any, new: Any) -> str:
     """The keys in which two recipes of plain values differ, with both values, in one line; empty when they are equal."""
-    return "; ".join(f"{key}: {there!r} there, {now!r} now" for key, there, now in _changed(old, new, ""))
+    found = [f"{key}: {there!r} there, {now!r} now" for key, there, now in _changed(old, new, "")]
+    return "; ".join(found[:_NAMED] + ([f"and {len(found) - _NAMED} more"] if len(found) > _NAMED else []))
 
 
 def _changed(old: Any, new: Any, key: str) -> Iterator[tuple[str, Any, Any]]:

@@ -27,6 +27,7 @@ class Progress:
         self.quiet = quiet
         self.console = Console(file=sys.stderr, quiet=quiet, soft_wrap=True, highlight=False)
         self.numbers: dict[str, Any] = {}
+        self._line: dict[str, Any] = {}
         self._bar: Bar | None = None
 
     def message(self, text: str) -> None:
@@ -40,6 +41,8 @@ class Progress:
         self._printed = self._start
         if self.quiet or not self.console.is_terminal:
             yield
+            if self._line and not self.quiet:
+                self._print(time.monotonic())
             return
         self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}/" + str(clock.epochs)),
@@ -69,11 +72,16 @@ class Progress:
         """A line was added to the metrics."""
         self.numbers.update({key: value for key, value in line.items() if key not in ("step", "epoch")})
         now = time.monotonic()
-        step, clock = line["step"], self._clock
-        whole = "loss" not in line or step == clock.total
-        if self.quiet or self._bar or (now - self._printed < _PLAIN_EVERY and not whole):
+        self._line = line
+        evaluated = "loss" not in line
+        if self.quiet or self._bar or (now - self._printed < _PLAIN_EVERY and not evaluated):
             return
-        self._printed = now
+        self._print(now)
+
+    def _print(self, now: float) -> None:
+        line, clock = self._line, self._clock
+        self._printed, self._line = now, {}
+        step = line["step"]
         rate = self._rate(step)
         left = (clock.total - step) * clock.batch_size / rate if rate else 0.0
         self.message(
