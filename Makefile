@@ -26,7 +26,7 @@ docs: $(DEV)
 	$(BIN)/pytest -q tests/test_docs.py
 
 bench: $(DEV)
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/overhead.py | tee results/overhead.json
 
 zoo: $(CORE)
 	$(BIN)/python benchmarks/zoo.py

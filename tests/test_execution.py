@@ -15,6 +15,7 @@ import yaml
 from torch import nn
 
 from osmose import execution
+from osmose.augmentors import load_augmentor
 from osmose.data import load_data
 from osmose.data.loader import Loader
 from osmose.data.views import Views
@@ -32,6 +33,12 @@ from osmose.recipe import resolve
 
 DROPOUT = {"student": "fresh:zoo:vit-m", "teacher": "fresh:zoo:cnn-xs"}
 BATCH_NORM = {"student": "fresh:zoo:cnn-s", "teacher": "fresh:zoo:vit-xs"}
+HARD = {
+    "student": "fresh:zoo:cnn-s", "teacher": "fresh:zoo:vit-xs", "method": {
+        "name": "hard", "augmentor": {"name": "affine", "noise": 0.1}, "target": "partition", "temperature": 2.0, "l_min": 0.74,
+        "l_max": 0.75, "consecutive": 1, "augmentor_batch": 20, "optimiser": {"lr": 0.1, "schedule": "constant"},
+    },
+}  # fmt: skip
 KL_ALONE = {"target": "teacher", "optimiser": {"schedule": "constant"}}
 ADAM = {"student": "fresh:zoo:vit-m", "method": {"target": "partition", "optimiser": {"name": "adamw", "lr": 0.01}}}
 
@@ -210,7 +217,7 @@ def test_the_test_part_is_read_once_and_only_after_the_last_step(execute, monkey
     assert events == ["last step", "test read"]
 
 
-@pytest.mark.parametrize("networks", [DROPOUT, BATCH_NORM, ADAM], ids=["dropout", "batch-norm", "adamw"])
+@pytest.mark.parametrize("networks", [DROPOUT, BATCH_NORM, ADAM, HARD], ids=["dropout", "batch-norm", "adamw", "hard"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted_in_the_middle_of_an_epoch_and_resumed(
     execute, left, undisturbed, after_step, tmp_path, networks, number
@@ -225,7 +232,7 @@ def test_interrupted_in_the_middle_of_an_epoch_and_resumed(
     assert left(tmp_path / "run") == undisturbed(**networks)
 
 
-@pytest.mark.parametrize("networks", [DROPOUT, BATCH_NORM], ids=["dropout", "batch-norm"])
+@pytest.mark.parametrize("networks", [DROPOUT, BATCH_NORM, HARD], ids=["dropout", "batch-norm", "hard"])
 @pytest.mark.parametrize("step", [1, 5, 6, 7, 12])
 def test_a_crash_anywhere_leaves_no_trace_in_the_end(execute, left, undisturbed, after_step, tmp_path, networks, step):
     changes = {"checkpoint_every": 2, "log_every": 1, **networks}
@@ -526,6 +533,19 @@ def test_bf16_mixed_is_autocast_around_the_student_alone(execute, tmp_path, grey
     for ours, theirs in zip(result.student.parameters(), student.parameters(), strict=True):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_hard_goes_through_both_phases_and_saves_its_augmentor(execute, metrics, tmp_path):
+    result = execute(tmp_path / "run", **HARD, epochs=4, log_every=1)
+    lines = [line for line in metrics(tmp_path / "run") if "loss" in line]
+    phases = ["kl" in line for line in lines]  # only the student's phase reports it
+    assert {*phases} == {True, False}
+    assert phases[0] is False
+    augmentor = load_augmentor(tmp_path / "run" / "augmentor.safetensors")
+    assert augmentor.mean.abs().max() > 0
+    assert result.numbers["taught_by"] == "fresh:zoo:vit-xs on learned augmentations"
+    recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert recipe["method"]["augmentor"] == {"name": "affine", "noise": 0.1}
 
 
 def test_a_split_smaller_than_a_batch_trains_at_its_own_batchs_rate(execute, metrics, tmp_path, capsys):

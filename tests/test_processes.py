@@ -91,6 +91,24 @@ def test_two_processes_give_the_losses_of_one_that_accumulates(
 
 
 @pytest.mark.slow
+def test_hard_in_two_processes(start, grey, metrics, tmp_path):
+    """Both switch at the same step, decided by the error of the whole batch."""
+    hard = {
+        "student": "fresh:zoo:mlp-xs", "teacher": "fresh:zoo:cnn-xs", "data": grey, "method": "hard", "target": "teacher",
+        "method.l_min": 0.74, "method.l_max": 0.75, "method.consecutive": 1, "method.augmentor_batch": 20,
+        "method.optimiser.schedule": "constant", "lr": 0.1, "epochs": 4, "batch-size": 40, "threads": 1, "log-every": 1,
+    }  # fmt: skip
+    for output, more in (("two", {"devices": 2}), ("one", {"accumulate": 2})):
+        arguments = [text for key, value in {**hard, **more}.items() for text in (f"--{key}", value)]
+        code, _, err = ends(start("transfer", *arguments, "--output", output))
+        assert code == 0, err
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert {"kl" in line for line in one if "loss" in line} == {True, False}
+    for a, b in zip(one, two, strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+
+
+@pytest.mark.slow
 def test_head_warmup_in_two_processes(start, grey, metrics, tmp_path):
     """Who moves changes after the first epoch: DistributedDataParallel has to follow."""
     warm = {"method.head_warmup_epochs": 1}

@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--output", metavar="DIR", help="the study's folder (default: studies/NAME)")
     study.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
     show = command("show", _show, "List what there is.")
-    show.add_argument("what", choices=["models", "data", "methods", "recipes", "studies", "settings"])
+    show.add_argument("what", choices=["models", "data", "methods", "augmentors", "recipes", "studies", "settings"])
     return parser
 
 

@@ -27,6 +27,7 @@ from osmose.engine.chosen import Chosen
 from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.folder import RunFolder
 from osmose.engine.loop import Engine
+from osmose.engine.method import Method
 from osmose.engine.progress import Progress
 from osmose.errors import UserError
 from osmose.evaluate import predict
@@ -124,11 +125,14 @@ def execute(
             if first:
                 _keep_unnamed(cast, output, modules)
         chosen = engine.fit()
-        student = engine.method.products()["student"]
+        student = _student(engine.method)
         with together(fabric):
             if first:
                 students = {"after": student, **_chosen_student(student, chosen)}
                 student.save(output / "student.safetensors", epoch=recipe.epochs)
+                for name, product in engine.method.products().items():
+                    if product is not student:
+                        product.save(output / f"{name}.safetensors", epoch=recipe.epochs)
                 if "chosen" in students:
                     students["chosen"].save(output / "student-chosen.safetensors", epoch=chosen.epoch)
                 numbers = final_numbers(recipe, cast, students, fabric.device)
@@ -194,6 +198,7 @@ def prepare(
     }
     with stream(recipe.seed, "method/init"):
         method = cls(cast.student, frozen, **arguments)
+        method.fit_to(cast.data.train.images.shape)
     names = {name: cast.teachers[role] for role, name in recipe.roles.items()}
     notes = cast.notes + check_pair(cast.student, names, cast.data, method)
     idle = [f"view.{key}" for key in recipe.view.without_effect(cast.data.channels)]
@@ -215,7 +220,7 @@ def prepare(
         progress=progress,
     )
     if cast.data.heldout is not None:
-        engine.evaluate = HeldOut(cast.initial, lambda: method.products()["student"], cast.data.heldout, fabric)
+        engine.evaluate = HeldOut(cast.initial, lambda: _student(method), cast.data.heldout, fabric)
     elif any(player.plateau for player in engine.players.values()):
         raise UserError(f"schedule plateau needs held-out samples, {recipe.data.name} has none: set data.heldout")
     for note in notes:
@@ -251,6 +256,13 @@ def final_numbers(recipe: Recipe, cast: Cast, students: Mapping[str, Network], d
         "heldout": heldout.get("after"),
         "chosen": {**test["chosen"], "heldout": heldout["chosen"]} if "chosen" in test else None,
     }
+
+
+def _student(method: Method) -> Network:
+    """What stands for the student now."""
+    student = method.products()["student"]
+    assert isinstance(student, Network)
+    return student
 
 
 def _chosen_student(student: Network, chosen: Chosen) -> dict[str, Network]:
@@ -348,7 +360,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         evaluation = recipe.epochs * (
             seconds_of_evaluation(cast.student, cast.data.heldout) if cast.data.heldout else 0.0
         )
-    product = sum(tensor.nbytes for tensor in engine.method.products()["student"].state_dict().values())
+    product = sum(tensor.nbytes for tensor in _student(engine.method).state_dict().values())
     checkpoint = io.BytesIO()
     torch.save(engine.state(), checkpoint)
     disk = 2 * (checkpoint.tell() + product) + 2 * product

@@ -48,6 +48,11 @@ def together(fabric: Fabric) -> Iterator[None]:
         raise SystemExit(2)
 
 
+def stop(message: str) -> UserError | SystemExit:
+    """What every process raises that found the same mistake: a `UserError` in the first one, which tells the user."""
+    return UserError(message) if is_first() else SystemExit(2)
+
+
 def is_first() -> bool:
     """Whether this is the process that speaks to the user."""
     return not distributed.is_initialized() or distributed.get_rank() == 0

@@ -31,10 +31,15 @@ def stream(seed: int, name: str, *counters: int) -> Iterator[None]:
     They are put back afterwards. Dropout and weight initialisation read the global generators, so this is how they become
     reproducible without keeping generator states in checkpoints.
     """
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        start = seed_of(seed, name, *counters)
-        torch.default_generator.manual_seed(start)
-        if devices:
-            torch.cuda.manual_seed(start)
+    start = seed_of(seed, name, *counters)
+    generators = [torch.default_generator]
+    if torch.cuda.is_initialized():
+        generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
+    before = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(start)
         yield
+    finally:
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)

@@ -19,6 +19,7 @@ from typing import Any, get_args
 import jsonargparse
 import yaml
 
+from osmose.augmentors.registry import find_augmentor
 from osmose.data.sources import find
 from osmose.data.views import Views
 from osmose.engine.method import Method
@@ -111,7 +112,21 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     if not arguments["student"]:
         raise UserError("the recipe names no student: give --student; see `osmose show models`")
     resolved = _plain(_parser(cls).parse_object(section).as_dict())
+    if "augmentor" in resolved:
+        resolved["augmentor"] = _augmentor(resolved["augmentor"], "method.augmentor")
     return Recipe(**arguments, method={"name": name, **resolved})
+
+
+def _augmentor(section: Any, dotted: str) -> Any:
+    """An augmentor's section, or a list of them, with every default filled in."""
+    if isinstance(section, list | tuple):
+        return [_augmentor(part, f"{dotted}.{place}") for place, part in enumerate(section)]
+    if not isinstance(section, Mapping):
+        section = {"name": section}
+    cls = find_augmentor(section.get("name"))
+    settings = {key: value for key, value in section.items() if key != "name"}
+    _typed(cls, settings, dotted)
+    return {"name": section["name"], **_plain(_parser(cls).parse_object(settings).as_dict())}
 
 
 def data_settings(section: str | Mapping[str, Any]) -> Data:
@@ -177,7 +192,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
     merged = dict(base)
     for key, value in changes.items():
         old: Any = merged.get(key)
-        if key in ("method", "data"):
+        if key in ("method", "data", "augmentor"):
             old, value = ({"name": v} if isinstance(v, str) else v for v in (old, value))
             if (
                 isinstance(old, Mapping)

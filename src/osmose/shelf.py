@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 
 from osmose import recipe
+from osmose.augmentors import AUGMENTORS
 from osmose.data import show_data
 from osmose.methods import METHODS
 from osmose.models import show_models
@@ -28,6 +29,14 @@ def methods() -> Rows:
     found = [{"name": key, "kind": "method", "summary": m.summary, "source": m.source} for key, m in METHODS.items()]
     targets = [{"name": key, "kind": "target", "summary": target.summary} for key, target in TARGETS.items()]
     return [*found, *targets]
+
+
+def augmentors() -> Rows:
+    """Learned augmentations for method `hard`, each with its settings."""
+    return [
+        {"name": name, "summary": str(cls.__doc__).splitlines()[0], "settings": recipe.describe(cls)}
+        for name, cls in AUGMENTORS.items()
+    ]
 
 
 def recipes() -> Rows:

@@ -64,6 +64,8 @@ def test_named_targets(name, rule):
     check(target.choose(STUDENT, INITIAL, [TEACHER], LABELS), rule)
     assert target.initial == ("initial" in vars(rule).values())
     assert target.mean == ("mean" in vars(rule).values())
+    assert not target.nobody
+    assert find_target(FlipRule(neutral="nobody")).nobody
 
 
 def test_what_named_targets_ask_for():

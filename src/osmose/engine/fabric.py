@@ -4,7 +4,7 @@ import atexit
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,9 +13,14 @@ import torch.distributed
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor, nn
 
+from osmose.data.batch import Batch
+from osmose.engine.clock import Clock
+from osmose.engine.method import Method
 from osmose.engine.settings import Training
 from osmose.errors import UserError
+from osmose.processes import all_reduce
 
 
 class _Autocast(MixedPrecision):
@@ -75,6 +80,34 @@ def make_fabric(settings: Training) -> Fabric:
     if processes > 1:
         atexit.register(_leave)
     return fabric
+
+
+class LossOnly(nn.Module):
+    """A method as a module that returns its loss alone: what else is returned Fabric and DDP would walk through.
+
+    Attributes:
+        parts: what the last forward pass reported beside its loss.
+    """
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+        self.parts: Mapping[str, Tensor] = {}
+
+    def forward(self, batch: Batch, clock: Clock) -> Tensor:
+        """The loss of one micro-batch."""
+        loss, self.parts = self.method(batch, clock)
+        return loss
+
+
+def average_statistics(method: Method) -> None:
+    """Give every process the mean of all processes' running statistics, those of normalisation layers."""
+    running = [buffer for name, buffer in method.named_buffers() if name.rpartition(".")[2].startswith("running_")]
+    if not running:
+        return
+    mean = all_reduce(torch.cat([buffer.flatten() for buffer in running]), "mean")
+    for buffer, part in zip(running, mean.split([buffer.numel() for buffer in running]), strict=True):
+        buffer.copy_(part.view_as(buffer))
 
 
 def _leave() -> None:

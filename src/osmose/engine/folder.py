@@ -105,7 +105,7 @@ class RunFolder:
         """
         if not self.owner:
             return
-        if self.size() < size:
+        if self.size(synced=False) < size:
             raise UserError(
                 f"{self.metrics} is shorter than when the checkpoint was written: bring it back, or start anew with --fresh"
             )
@@ -122,12 +122,13 @@ class RunFolder:
         except OSError as error:
             raise cannot_write(self.metrics, error) from error
 
-    def size(self) -> int:
-        """Bytes in metrics.jsonl, all of them on the disk."""
+    def size(self, *, synced: bool = True) -> int:
+        """Bytes in metrics.jsonl; with `synced` only after all of them are on the disk."""
         if not self.metrics.exists():
             return 0
-        with self.metrics.open("a") as file:
-            os.fsync(file.fileno())
+        if synced:
+            with self.metrics.open("a") as file:
+                os.fsync(file.fileno())
         return self.metrics.stat().st_size
 
     def _clear(self) -> None:

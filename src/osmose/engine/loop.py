@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from osmose.data.batch import Batch
 from osmose.engine import checkpoint
 from osmose.engine.chosen import Chosen
 from osmose.engine.clock import Clock
+from osmose.engine.fabric import LossOnly, average_statistics
 from osmose.engine.feed import Feed
 from osmose.engine.folder import RunFolder
 from osmose.engine.interrupt import Interrupted, interruptions
@@ -64,7 +66,7 @@ class Engine:
         }
         for parameter in (p for parameters in self.parameters.values() for p in parameters):
             parameter.requires_grad_(True)
-        self.module = fabric.setup_module(method)
+        self.module = fabric.setup_module(LossOnly(method))
         self.module.train()
         self.optimisers: dict[str, Any] = {}
         for name, player in self.players.items():
@@ -77,7 +79,7 @@ class Engine:
         self.chosen = Chosen()
         self.moving: frozenset[str] = frozenset(self.players)
 
-    def clock(self, shard: int = 0) -> Clock:
+    def clock(self) -> Clock:
         """The clock of the next optimiser step."""
         return Clock(
             step=self.step,
@@ -85,7 +87,6 @@ class Engine:
             epochs=self.settings.epochs,
             batch_size=self.settings.batch_size,
             seed=self.settings.seed,
-            shard=shard,
         )
 
     def fit(self) -> Chosen:
@@ -107,15 +108,15 @@ class Engine:
     def train_step(self, shards: Iterator[Batch]) -> None:
         """One optimiser step on the next `accumulate` micro-batches of `shards`."""
         fabric, accumulate = self.fabric, self.settings.accumulate
-        self._set_moving(self.method.moving(self.clock()))
-        for position in range(accumulate):
-            clock = self.clock(self.mine[position])
-            with fabric.no_backward_sync(self.module, enabled=position < accumulate - 1):
-                with clock.stream("forward"):
-                    step = self.module(next(shards), clock)
-                fabric.backward(step.loss / accumulate)
-            self.meter.add(step)
         clock = self.clock()
+        self._set_moving(self.method.moving(clock))
+        for position, shard in enumerate(self.mine):
+            at_shard = replace(clock, shard=shard) if shard else clock
+            with fabric.no_backward_sync(self.module, enabled=position < accumulate - 1):
+                with at_shard.stream("forward"):
+                    loss = self.module(next(shards), at_shard)
+                fabric.backward(loss if accumulate == 1 else loss / accumulate)
+            self.meter.add(loss, self.module.parts)
         for name in (name for name in self.players if name in self.moving):
             player, optimiser = self.players[name], self.optimisers[name]
             for group, settings in zip(optimiser.param_groups, player.groups, strict=True):
@@ -125,7 +126,8 @@ class Engine:
                 fabric.clip_gradients(self.module, optimiser, max_norm=player.clip, error_if_nonfinite=False)
             optimiser.step()
             optimiser.zero_grad()
-        self._average_statistics()
+        if fabric.world_size > 1:
+            average_statistics(self.method)
         self.method.after_step(clock)
         self.step += 1
 
@@ -194,17 +196,6 @@ class Engine:
                 for parameter in self.parameters[name]:
                     parameter.requires_grad_(name in moving)
             self.moving = moving
-
-    def _average_statistics(self) -> None:
-        """Give every process the mean of all processes' running statistics, those of normalisation layers."""
-        running = [
-            buffer for name, buffer in self.method.named_buffers() if name.rpartition(".")[2].startswith("running_")
-        ]
-        if self.fabric.world_size == 1 or not running:
-            return
-        mean = all_reduce(torch.cat([buffer.flatten() for buffer in running]), "mean")
-        for buffer, part in zip(running, mean.split([buffer.numel() for buffer in running]), strict=True):
-            buffer.copy_(part.view_as(buffer))
 
     def _write(self, line: dict[str, Any]) -> None:
         self.folder.write(line)

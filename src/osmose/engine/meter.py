@@ -1,11 +1,11 @@
 """Running means of what a method reports, kept on the device so that no step waits for it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from osmose.engine.method import Step
 from osmose.processes import all_reduce
 
 
@@ -16,9 +16,9 @@ class Meter:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
 
-    def add(self, step: Step) -> None:
+    def add(self, loss: Tensor, parts: Mapping[str, Tensor]) -> None:
         """Add one micro-batch's loss and parts, without reading them."""
-        for name, value in (("loss", step.loss.detach()), *step.parts.items()):
+        for name, value in (("loss", loss.detach()), *parts.items()):
             if name in self.sums:
                 self.sums[name] += value
                 self.counts[name] += 1

@@ -2,19 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from osmose.augmentors.augmentor import Augmentor
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.optimiser import Player
 from osmose.models.network import Network
 
 
-@dataclass
-class Step:
+class Step(NamedTuple):
     """What one forward pass of a method gives to the engine.
 
     Attributes:
@@ -23,7 +22,7 @@ class Step:
     """
 
     loss: Tensor
-    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    parts: Mapping[str, Tensor] = {}
 
 
 class Method(nn.Module, ABC):
@@ -41,6 +40,9 @@ class Method(nn.Module, ABC):
     def needs(self) -> frozenset[str]:
         """What the pair check asks of networks and data before the first step: of "teacher", "same classes", "labels"."""
         return frozenset()
+
+    def fit_to(self, shape: tuple[int, ...]) -> None:
+        """Told once, before `players`: the shape of one sample's x, for example (channels, height, width)."""
 
     def taught_by(self, teachers: Sequence[str]) -> str:
         """Who teaches, in a few words for people, given the teachers' names."""
@@ -62,5 +64,5 @@ class Method(nn.Module, ABC):
         """Called after each optimiser step with the clock at which the step was taken."""
 
     @abstractmethod
-    def products(self) -> dict[str, Network]:
-        """What the run hands back, evaluated and saved: under "student" the network that stands for the student afterwards."""
+    def products(self) -> Mapping[str, Network | Augmentor]:
+        """What the run saves: under "student" the network that stands for the student afterwards, which is evaluated too."""

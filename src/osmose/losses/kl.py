@@ -21,6 +21,9 @@ def kl_divergence(student: Tensor, target: Tensor, *, temperature: float = 1.0, 
         A scalar.
     """
     student, target = _softened(student, target, temperature)
+    if keep is None:
+        divergence = F.kl_div(student, target, reduction="batchmean", log_target=True)
+        return divergence if temperature == 1 else temperature**2 * divergence
     divergence = F.kl_div(student, target, reduction="none", log_target=True).sum(-1)
     return temperature**2 * _mean(divergence, keep)
 
@@ -37,8 +40,10 @@ def soft_cross_entropy(
 
 
 def _softened(student: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    log_student, log_target = (F.log_softmax(widened(logits) / temperature, dim=-1) for logits in (student, target))
-    return log_student, log_target
+    student, target = widened(student), widened(target)
+    if temperature != 1:
+        student, target = student / temperature, target / temperature
+    return F.log_softmax(student, dim=-1), F.log_softmax(target, dim=-1)
 
 
 def _mean(values: Tensor, keep: Tensor | None) -> Tensor:

@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.method import Method, Step
@@ -42,6 +45,7 @@ class Distill(Method):
         optimiser: the student's optimiser.
     """
 
+    sources: Tensor
     summary = "soft targets by logits: KL, XE-KL, KL with data partitioning, top-k, label smoothing"
     source = "arXiv 2310.17653"
 
@@ -76,6 +80,13 @@ class Distill(Method):
         self.divergence = kl_divergence if loss == "kl" else soft_cross_entropy
         self.cross_entropy = cross_entropy if cross_entropy_on == "logits" else cross_entropy_of_probabilities
         self.head_warmup_epochs = head_warmup_epochs
+        sources = {"initial": INITIAL}
+        if self.target.teacher:
+            sources |= {f"teacher{number}": number for number in range(1, len(self.teachers) + 1)}
+        if self.target.mean:
+            sources["mean"] = MEAN
+        self.share_names = [f"share/{name}" for name in sources]
+        self.register_buffer("sources", torch.tensor(list(sources.values())), persistent=False)
         self.optimiser = optimiser
         if len(self.teachers) > 1 and not self.target.several:
             raise UserError(f"target '{target}' takes one teacher, {len(self.teachers)} given: use target 'partition'")
@@ -108,12 +119,11 @@ class Distill(Method):
         ours, theirs = student, choice.logits
         if self.top_k:
             ours, theirs = top_k_logits(ours, theirs, self.top_k)
-        kl = self.divergence(ours, theirs, temperature=self.temperature, keep=choice.source != NOBODY)
-        sources = {"initial": INITIAL, **{f"teacher{number}": number for number in range(1, len(teachers) + 1)}}
-        if self.target.mean:
-            sources["mean"] = MEAN
-        shares = {f"share/{name}": (choice.source == source).float().mean() for name, source in sources.items()}
-        parts = {"kl": kl.detach(), **shares}
+        kl = self.divergence(
+            ours, theirs, temperature=self.temperature, keep=choice.source != NOBODY if self.target.nobody else None
+        )
+        shares = (choice.source[:, None] == self.sources).float().mean(0).unbind()
+        parts = {"kl": kl.detach(), **dict(zip(self.share_names, shares, strict=True))}
         loss = kl
         if self.kl_weight < 1:
             assert batch.y is not None

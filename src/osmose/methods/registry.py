@@ -3,9 +3,10 @@
 from osmose.engine.method import Method
 from osmose.errors import unknown
 from osmose.methods.distill import Distill
+from osmose.methods.hard import Hard
 from osmose.methods.supervised import Supervised
 
-METHODS: dict[str, type[Method]] = {"supervised": Supervised, "distill": Distill}
+METHODS: dict[str, type[Method]] = {"supervised": Supervised, "distill": Distill, "hard": Hard}
 
 
 def find_method(name: str) -> type[Method]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from osmose.errors import UserError
-from osmose.files import write_atomically
+from osmose.weights import write_weights
 
 
 @dataclass
@@ -198,16 +198,9 @@ class Network(nn.Module):
         Raises:
             UserError: when the file cannot be written.
         """
-        from safetensors.torch import save
-
         about = {key: getattr(self, key) for key in ("name", "architecture", "classes", "num_classes")}
         about |= {"preprocessing": asdict(self.preprocessing), "digest": self.digest()}
-        tensors = {
-            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for key, value in self.body.state_dict().items()
-        }
-        data = save(tensors, {key: json.dumps(value) for key, value in (metadata | about).items()})
-        write_atomically(Path(path), *_sorted_header(data))
+        write_weights(Path(path), self.body.state_dict(), metadata | about)
 
     def digest(self) -> str:
         """SHA-256 over every parameter's and buffer's name, shape, dtype and bytes, and over the preprocessing."""
@@ -217,14 +210,6 @@ class Network(nn.Module):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
-
-
-def _sorted_header(data: bytes) -> tuple[bytes, memoryview]:
-    """A safetensors file with its header's keys in order, which its writer leaves to chance: equal networks, equal files."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header, memoryview(data)[end:]
 
 
 def last_linear(body: nn.Module, name: str) -> str:

@@ -24,6 +24,7 @@ class Target:
         initial: whether it needs the initial student's logits.
         labels: whether it needs labels.
         mean: whether it may teach with a mean of several networks.
+        nobody: whether it may leave samples to nobody.
         several: whether more than one teacher is accepted.
         teacher: whether a teacher is needed.
     """
@@ -33,6 +34,7 @@ class Target:
     initial: bool = False
     labels: bool = False
     mean: bool = False
+    nobody: bool = False
     several: bool = False
     teacher: bool = True
 
@@ -49,6 +51,7 @@ def from_rule(rule: FlipRule, summary: str = "by who is right") -> Target:
         initial="initial" in (rule.positive, rule.negative, rule.neutral),
         labels=True,
         mean="mean" in (rule.positive, rule.negative, rule.neutral),
+        nobody="nobody" in (rule.positive, rule.negative, rule.neutral),
     )
 
 

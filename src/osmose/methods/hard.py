@@ -1,0 +1,294 @@
+"""HARD: a student is distilled on augmentations that are learned to make it disagree with its teacher (arXiv 2305.14890)."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from osmose.augmentors import Augmentor, make_augmentor
+from osmose.augmentors.registry import Section
+from osmose.data.batch import Batch
+from osmose.engine.clock import Clock
+from osmose.engine.late import Late
+from osmose.engine.method import Method, Step
+from osmose.engine.optimiser import Optimiser, Player
+from osmose.errors import UserError, check
+from osmose.losses import kl_divergence
+from osmose.models.network import Network
+from osmose.processes import all_reduce, stop
+from osmose.random import generator
+from osmose.signals import Frozen
+from osmose.targets import FlipRule, find_target
+from osmose.targets.choice import NOBODY
+
+
+class Hard(Method):
+    """Two phases take turns (eqs 1 to 3), with x~ = augmentor(x) and D the KL divergence, or the squared error in regression.
+
+    The augmentor maximises lambda_s * D[student(x~), target(x~)] - lambda_t * D[teacher(x~), teacher(x)] until the student's
+    error on x~ was above `l_max` for `consecutive` steps in a row; it is then saved into the pool. The student minimises
+    D[student(x~), target(x~)], x~ from an augmentor drawn from the pool, until its error was below `l_min` as often.
+    The augmentor `mix` trains in the student's own step instead, through a gradient reversal and without the second term.
+
+    Args:
+        student: the network that is distilled.
+        frozen: "teacher1", ...; and "initial", the initial student.
+        augmentor: name and settings of the augmentor, or a list of them that follow one another (`osmose show augmentors`).
+        target: who teaches which sample of x~: a name, or who teaches positive, negative and neutral flips.
+        temperature: T of the softened distributions.
+        switch_on: what "error" means: against the true labels, or disagreement with the teacher on x~. A share of the batch in
+            classification, a mean square in regression.
+        l_min: the student has learned an augmentation when its error is below.
+        l_max: the augmentor has found a hard one when the student's error is above.
+        consecutive: steps in a row that it takes to switch.
+        lambda_s: weight of the disagreement between student and target.
+        lambda_t: weight of the teacher's invariance.
+        pool_limit: augmentors that are kept; of more the oldest go.
+        augmentor_batch: samples of a step in the augmentor's phase, at most the recipe's batch_size; none takes all.
+        optimiser: the student's optimiser.
+        augmentor_optimiser: the augmentor's optimiser.
+    """
+
+    watched: Tensor
+    summary = "distillation on learned augmentations on which teacher and student disagree"
+    source = "arXiv 2305.14890"
+
+    def __init__(
+        self,
+        student: Network,
+        frozen: Mapping[str, Frozen],
+        *,
+        augmentor: Section = "affine",
+        target: str | FlipRule = "teacher",
+        temperature: float = 5.0,
+        switch_on: Literal["error", "disagreement"] = "error",
+        l_min: float = 0.05,
+        l_max: float = 0.4,
+        consecutive: int = 5,
+        lambda_s: float = 1.0,
+        lambda_t: float = 1.0,
+        pool_limit: int = 100,
+        augmentor_batch: int | None = 128,
+        optimiser: Optimiser = Optimiser(name="adam", lr=3e-4, weight_decay=2e-9, schedule="plateau", warmup_epochs=20),
+        augmentor_optimiser: Optimiser = Optimiser(name="adam", lr=0.05, weight_decay=0.0),
+    ) -> None:
+        super().__init__()
+        check(0 < temperature < math.inf, "method.temperature", temperature, "a number above 0")
+        check(0 <= l_min < l_max, "method.l_min", l_min, f"at least 0 and below l_max, which is {l_max}")
+        check(consecutive >= 1, "method.consecutive", consecutive, "at least 1")
+        check(lambda_s > 0, "method.lambda_s", lambda_s, "a number above 0")
+        check(lambda_t >= 0, "method.lambda_t", lambda_t, "at least 0")
+        check(pool_limit >= 1, "method.pool_limit", pool_limit, "at least 1")
+        check(
+            augmentor_batch is None or augmentor_batch >= 1,
+            "method.augmentor_batch",
+            augmentor_batch,
+            "at least 1, or null",
+        )
+        self.student = student
+        self.augmentor = augmentor if isinstance(augmentor, Augmentor) else make_augmentor(augmentor)
+        self.target = find_target(target)
+        self.teachers = [network for name, network in frozen.items() if name.startswith("teacher")]
+        self.initial = frozen.get("initial")
+        self.regression = student.num_classes == 1
+        self.temperature, self.switch_on = temperature, switch_on
+        self.l_min, self.l_max, self.consecutive = l_min, l_max, consecutive
+        self.lambda_s, self.lambda_t = lambda_s, lambda_t
+        self.pool_limit, self.augmentor_batch = pool_limit, augmentor_batch
+        self.optimiser, self.augmentor_optimiser = optimiser, augmentor_optimiser
+        if self.regression and self.target.initial:
+            raise UserError(
+                f"target '{target}' compares classes and the student gives one number: use target 'teacher'"
+            )
+        if self.augmentor.joint and self.target.labels:
+            raise UserError(
+                f"target '{target}' needs labels, which images blended by augmentor mix do not have: "
+                "use target 'teacher' or 'partition-unsupervised'"
+            )
+        if len(self.teachers) > 1 and not self.target.several:
+            raise UserError(f"target '{target}' takes one teacher, {len(self.teachers)} given: use target 'partition'")
+        self.phase: Literal["augmentor", "student"] = "augmentor"
+        self.crossings = 0
+        self.pool: list[dict[str, Tensor]] = []
+        self.late = Late()
+        self.register_buffer("watched", torch.zeros(4), persistent=False)
+
+    def fit_to(self, shape: tuple[int, ...]) -> None:
+        self.augmentor.fit(shape)
+        self.pool = [self._snapshot()]
+
+    def needs(self) -> frozenset[str]:
+        needs = {"teacher"} if self.target.teacher else set()
+        if not self.regression:
+            needs |= {"same classes"}
+        if self.target.labels or (self.switch_on == "error" and not self.augmentor.joint):
+            needs |= {"labels"}
+        return frozenset(needs)
+
+    def taught_by(self, teachers: Sequence[str]) -> str:
+        who = " and ".join(teachers) if self.target.teacher else "itself"
+        return f"{who} on learned augmentations"
+
+    def players(self) -> dict[str, Player]:
+        return {
+            "student": self.optimiser.player(self.student.parameters()),
+            "augmentor": self.augmentor_optimiser.player(self.augmentor.parameters()),
+        }
+
+    def moving(self, clock: Clock) -> tuple[str, ...] | None:
+        return None if self.augmentor.joint else (self.phase,)
+
+    def forward(self, batch: Batch, clock: Clock) -> Step:
+        if self.augmentor.joint:
+            return self._joint_step(batch, clock)
+        return self._augmentor_step(batch, clock) if self.phase == "augmentor" else self._student_step(batch, clock)
+
+    def _augmentor_step(self, batch: Batch, clock: Clock) -> Step:
+        """lambda_t * D[teacher(x~), teacher(x)] - lambda_s * D[student(x~), target(x~)], minimised by the augmentor (eq 3)."""
+        rows = slice(self._rows(len(batch.x), clock))
+        x, y = batch.x[rows], None if batch.y is None else batch.y[rows]
+        self.student.eval()
+        with self._noise(clock):
+            augmented = self.augmentor(x)
+        disagreement, error = self._disagree(augmented, y)
+        invariance = torch.stack([
+            self._distance(network(augmented).logits, network.signal(batch).logits[rows]) for network in self._speakers()
+        ]).mean()  # fmt: skip
+        self._watch(error, x, augmented)
+        loss = self.lambda_t * invariance - self.lambda_s * disagreement
+        return Step(loss, {"invariance": invariance.detach(), "disagreement": disagreement.detach(), "error": error})
+
+    def _student_step(self, batch: Batch, clock: Clock) -> Step:
+        """D[student(x~), target(x~)], with x~ from an augmentor of the pool."""
+        self.student.train()
+        with self._noise(clock), torch.no_grad():
+            augmented = functional_call(self.augmentor, self.pool[self._drawn(clock)], (batch.x,))
+        disagreement, error = self._disagree(augmented, batch.y)
+        self._watch(error, batch.x, augmented)
+        return Step(disagreement, {"kl": disagreement.detach(), "error": error})
+
+    def _joint_step(self, batch: Batch, clock: Clock) -> Step:
+        """D[student(x~), target(x~)], which the student minimises and, behind a reversed gradient, the augmentor maximises."""
+        with self._noise(clock):
+            augmented = self.augmentor(batch.x)
+        disagreement, _ = self._disagree(_Reverse.apply(augmented, self.lambda_s), None)
+        return Step(disagreement, {"kl": disagreement.detach()})
+
+    def _drawn(self, clock: Clock) -> int:
+        """Which augmentor of the pool this step uses: each as likely, and the same one in every shard."""
+        return int(torch.randint(len(self.pool), (), generator=generator(clock.seed, "hard/pool", clock.step)))
+
+    @contextmanager
+    def _noise(self, clock: Clock) -> Iterator[None]:
+        """Random numbers of the augmentor's own stream; float32, whatever the networks have."""
+        with clock.stream("hard/noise"), torch.autocast(self.watched.device.type, enabled=False):
+            yield
+
+    def _disagree(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """D between the student and whoever teaches each sample of x, and the student's error there, detached."""
+        student = self.student(x).logits.float()
+        teachers = [teacher(x).logits for teacher in self.teachers] if self.target.teacher else []
+        initial = self._initial()(x).logits if self.target.initial else None
+        choice = self.target.choose(student, initial, teachers, y)
+        disagreement = self._distance(
+            student, choice.logits, keep=choice.source != NOBODY if self.target.nobody else None
+        )
+        with torch.no_grad():
+            truth = y if self.switch_on == "error" else None
+            if self.regression:
+                wanted = choice.logits.squeeze(-1) if truth is None else truth
+                error = F.mse_loss(student.squeeze(-1), wanted)
+            else:
+                wanted = choice.logits.argmax(-1) if truth is None else truth
+                error = (student.argmax(-1) != wanted).float().mean()
+        return disagreement, error
+
+    def _distance(self, student: Tensor, teacher: Tensor, *, keep: Tensor | None = None) -> Tensor:
+        if self.regression:
+            return F.mse_loss(student.float(), teacher.float())
+        return kl_divergence(student, teacher, temperature=self.temperature, keep=keep)
+
+    def _speakers(self) -> list[Frozen]:
+        return self.teachers if self.target.teacher else [self._initial()]
+
+    def _initial(self) -> Frozen:
+        assert self.initial is not None, "execution always gives it"
+        return self.initial
+
+    def _rows(self, count: int, clock: Clock) -> int:
+        """How many of a shard's `count` samples the augmentor trains on."""
+        if self.augmentor_batch is None:
+            return count
+        return max(1, min(count, count * self.augmentor_batch // clock.batch_size))
+
+    @torch.no_grad()
+    def _watch(self, error: Tensor, x: Tensor, augmented: Tensor) -> None:
+        """Add up what `after_step` looks at: micro-batches, the error, and how much x~ and x differ between samples."""
+        spread = [images.float().flatten(1).var(0).mean() for images in (augmented, x)]
+        self.watched += torch.stack([torch.ones_like(error), error, *spread])
+
+    def after_step(self, clock: Clock) -> None:
+        if self.augmentor.joint:
+            return
+        now = torch.cat(
+            [all_reduce(self.watched, "sum"), torch.tensor([self.phase == "student"], device=self.watched.device)]
+        )
+        self.watched.zero_()
+        before = self.late.swap(now)
+        if before is None:
+            return
+        count, error, augmented, plain, was_student = before
+        if not augmented > 1e-8 * plain:
+            raise stop(
+                f"the augmentor collapsed at step {clock.step}: its outputs are "
+                f"{'the same for all inputs' if augmented == augmented else 'no longer finite'}; lower "
+                "method.augmentor_optimiser.lr or raise method.lambda_t"
+            )
+        if bool(was_student) == (self.phase == "student"):
+            self._switch(error / count)
+
+    def _switch(self, error: float) -> None:
+        """Count one more step beyond the threshold, or none; change the phase when there are enough in a row."""
+        beyond = error > self.l_max if self.phase == "augmentor" else error < self.l_min
+        self.crossings = self.crossings + 1 if beyond else 0
+        if self.crossings < self.consecutive:
+            return
+        self.crossings = 0
+        if self.phase == "augmentor":
+            self.pool = [*self.pool, self._snapshot()][-self.pool_limit :]
+        self.phase = "student" if self.phase == "augmentor" else "augmentor"
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self.augmentor.named_parameters()}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Phase, counter, pool and the number still to be looked at."""
+        return {"phase": self.phase, "crossings": self.crossings, "pool": self.pool, "late": self.late.read()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `get_extra_state` gave."""
+        device = self.watched.device
+        self.phase, self.crossings = state["phase"], state["crossings"]
+        self.pool = [{name: value.to(device) for name, value in kept.items()} for kept in state["pool"]]
+        self.late.restore(state["late"])
+
+    def products(self) -> dict[str, Network | Augmentor]:
+        return {"student": self.student, "augmentor": self.augmentor}
+
+
+class _Reverse(torch.autograd.Function):
+    """The identity, whose gradient is turned round and scaled."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return -ctx.scale * gradient, None
