@@ -131,6 +131,13 @@ def test_settings_out_of_range(setting, line):
 
 def test_show_data_lists_every_source_as_it_is_written():
     rows = {row["name"]: row for row in show_data()}
-    assert set(rows) == {"fashion-mnist-mini", "fashion-mnist[:DIR]", "idx:DIR", "parquet:DIR", "imagefolder:DIR"}
+    assert set(rows) == {
+        "fashion-mnist-mini",
+        "fashion-mnist[:DIR]",
+        "idx:DIR",
+        "parquet:DIR",
+        "imagefolder:DIR",
+        "cosine",
+    }
     assert rows["fashion-mnist-mini"]["available"] is True
     assert all(set(row) == {"name", "description", "licence", "available"} for row in rows.values())

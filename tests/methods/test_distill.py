@@ -163,6 +163,20 @@ def test_shares_say_what_a_mean_taught():
     }
 
 
+def test_numbers_are_distilled_by_their_squares():
+    student = load_model("fresh:zoo:mlp-xs", num_classes=1, channels=1, image_size=(12, 12), seed=5)
+    teacher = load_model("fresh:zoo:cnn-xs", num_classes=1, channels=1, image_size=(12, 12), seed=1)
+    method = Distill(student, {"teacher1": Frozen(teacher), "initial": Frozen(copy.deepcopy(student))}, kl_weight=0.75)
+    assert method.needs() == {"teacher", "labels"}
+    step = method(batch(Y.float()), CLOCK)
+    with torch.no_grad():
+        said, taught = student(X).logits.flatten(), teacher(X).logits.flatten()
+    expected = 0.75 * ((said - taught) ** 2).mean() + 0.25 * ((said - Y) ** 2).mean()
+    torch.testing.assert_close(step.loss.detach(), expected)
+    with pytest.raises(UserError, match="the student gives one number: use target 'teacher'"):
+        Distill(student, {"teacher1": Frozen(teacher)}, target="partition")
+
+
 def test_a_teacher_that_the_target_ignores_is_not_asked():
     method, frozen = build(target="initial")
     frozen["teacher1"].signal = pytest.fail

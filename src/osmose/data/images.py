@@ -33,7 +33,7 @@ class Images(ABC):
 
     @abstractmethod
     def read(self, rows: Tensor) -> Tensor:
-        """The images at `rows` (int64 [B]) as uint8 [B, C, H, W]."""
+        """The images at `rows` (int64 [B]) as [B, C, H, W]: uint8, or float32 where they are no pictures."""
 
     @abstractmethod
     def digest(self) -> bytes:
@@ -41,7 +41,7 @@ class Images(ABC):
 
 
 class MemoryImages(Images):
-    """Images held as one uint8 tensor [N, C, H, W]."""
+    """Images held as one tensor [N, C, H, W]: uint8, or float32 where the inputs are numbers and no pictures."""
 
     def __init__(self, pixels: Tensor) -> None:
         self.pixels = pixels

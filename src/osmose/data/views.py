@@ -67,20 +67,22 @@ class Views:
 
     @staticmethod
     def plain(images: Tensor) -> Tensor:
-        """uint8 images as float32 in [0, 1] and nothing else, for evaluation."""
-        return images.float().div_(255)
+        """uint8 images as float32 in [0, 1] and nothing else, for evaluation; numbers stay what they are."""
+        return images if images.is_floating_point() else images.float().div_(255)
 
     def __call__(self, images: Tensor, index: Tensor, view: int) -> Tensor:
         """View number `view` of some samples.
 
         Args:
-            images: uint8 [B, C, H, W].
+            images: uint8 [B, C, H, W]; float32 inputs, which are no pictures, have no views and are given back.
             index: int64 [B] sample numbers.
             view: number of the view.
 
         Returns:
             float32 [B, C, H, W] in [0, 1] on the device of `images`; a row depends on its own image and number alone.
         """
+        if images.is_floating_point():
+            return images
         index = index.to(images.device)
         numbers = torch.arange(11, device=index.device)[:, None]
         draws = counter_hash(self.seed, index, view, numbers)

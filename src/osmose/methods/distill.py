@@ -17,6 +17,7 @@ from osmose.losses import (
     cross_entropy_of_probabilities,
     kl_divergence,
     soft_cross_entropy,
+    squared_error,
     top_k_logits,
 )
 from osmose.models.network import Network
@@ -77,7 +78,8 @@ class Distill(Method):
         self.teachers = [network for name, network in frozen.items() if name.startswith("teacher")]
         self.initial = frozen.get("initial")
         self.temperature, self.kl_weight, self.top_k, self.smoothing = temperature, kl_weight, top_k, smoothing
-        self.divergence = kl_divergence if loss == "kl" else soft_cross_entropy
+        self.regression = student.num_classes == 1
+        self.divergence = squared_error if self.regression else kl_divergence if loss == "kl" else soft_cross_entropy
         self.cross_entropy = cross_entropy if cross_entropy_on == "logits" else cross_entropy_of_probabilities
         self.head_warmup_epochs = head_warmup_epochs
         sources = {"initial": INITIAL}
@@ -90,10 +92,16 @@ class Distill(Method):
         self.optimiser = optimiser
         if len(self.teachers) > 1 and not self.target.several:
             raise UserError(f"target '{target}' takes one teacher, {len(self.teachers)} given: use target 'partition'")
+        if self.regression and (self.target.initial or top_k):
+            raise UserError(
+                "target and top_k compare classes and the student gives one number: use target 'teacher' without top_k"
+            )
 
     def needs(self) -> frozenset[str]:
         needs = {"labels"} if self.target.labels or self.kl_weight < 1 else set()
-        return frozenset(needs | {"teacher", "same classes"} if self.target.teacher else needs)
+        if self.target.teacher:
+            needs |= {"teacher"} if self.regression else {"teacher", "same classes"}
+        return frozenset(needs)
 
     def taught_by(self, teachers: Sequence[str]) -> str:
         who = " and ".join(teachers) if self.target.teacher else "itself"
@@ -127,7 +135,10 @@ class Distill(Method):
         loss = kl
         if self.kl_weight < 1:
             assert batch.y is not None
-            xe = self.cross_entropy(student, batch.y, smoothing=self.smoothing)
+            if self.regression:
+                xe = squared_error(student, batch.y)
+            else:
+                xe = self.cross_entropy(student, batch.y, smoothing=self.smoothing)
             parts["cross_entropy"] = xe.detach()
             loss = self.kl_weight * kl + (1 - self.kl_weight) * xe
         return Step(loss, parts)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
@@ -18,7 +17,7 @@ from osmose.engine.late import Late
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import UserError, check
-from osmose.losses import kl_divergence
+from osmose.losses import kl_divergence, squared_error
 from osmose.models.network import Network
 from osmose.processes import all_reduce, stop
 from osmose.random import generator
@@ -201,17 +200,15 @@ class Hard(Method):
         with torch.no_grad():
             truth = y if self.switch_on == "error" else None
             if self.regression:
-                wanted = choice.logits.squeeze(-1) if truth is None else truth
-                error = F.mse_loss(student.squeeze(-1), wanted)
+                error = squared_error(student, choice.logits if truth is None else truth)
             else:
                 wanted = choice.logits.argmax(-1) if truth is None else truth
                 error = (student.argmax(-1) != wanted).float().mean()
         return disagreement, error
 
     def _distance(self, student: Tensor, teacher: Tensor, *, keep: Tensor | None = None) -> Tensor:
-        if self.regression:
-            return F.mse_loss(student.float(), teacher.float())
-        return kl_divergence(student, teacher, temperature=self.temperature, keep=keep)
+        divergence = squared_error if self.regression else kl_divergence
+        return divergence(student, teacher, temperature=self.temperature, keep=keep)
 
     def _speakers(self) -> list[Frozen]:
         return self.teachers if self.target.teacher else [self._initial()]

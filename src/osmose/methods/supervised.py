@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import torch.nn.functional as F
-
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import check
-from osmose.losses import cross_entropy
+from osmose.losses import cross_entropy, squared_error
 from osmose.models.network import Network
 from osmose.signals import Frozen
 
@@ -69,7 +67,7 @@ class Supervised(Method):
         logits = self.student(batch.x).logits
         assert batch.y is not None
         if batch.y.is_floating_point():
-            return Step(F.mse_loss(logits.squeeze(-1).float(), batch.y))
+            return Step(squared_error(logits, batch.y))
         loss = cross_entropy(logits, batch.y, smoothing=self.smoothing)
         return Step(loss)
 

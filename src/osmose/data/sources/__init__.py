@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from osmose.data.sources import fashion_mnist, fashion_mnist_mini, idx, imagefolder, parquet
+from osmose.data.sources import cosine, fashion_mnist, fashion_mnist_mini, idx, imagefolder, parquet
 from osmose.data.sources.source import Source
 from osmose.errors import UserError, unknown
 
 SOURCES: dict[str, Source] = {
     source.name: source
-    for source in (fashion_mnist_mini.SOURCE, fashion_mnist.SOURCE, idx.SOURCE, parquet.SOURCE, imagefolder.SOURCE)
+    for source in (fashion_mnist_mini.SOURCE, fashion_mnist.SOURCE, idx.SOURCE, parquet.SOURCE, imagefolder.SOURCE, cosine.SOURCE)
 }
 
 

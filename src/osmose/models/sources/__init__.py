@@ -16,6 +16,7 @@ SOURCES: dict[str, str] = {
     "zoo": "osmose.models.sources.zoo",
     "timm": "osmose.models.sources.timm",
     "file": "osmose.models.sources.file",
+    "toy": "osmose.models.sources.toy",
 }
 
 
