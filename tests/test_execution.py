@@ -548,6 +548,22 @@ def test_hard_goes_through_both_phases_and_saves_its_augmentor(execute, metrics,
     assert recipe["method"]["augmentor"] == {"name": "affine", "noise": 0.1}
 
 
+def test_blends_train_and_resume_and_refuse_targets_that_ask_for_classes(execute, left, after_step, tmp_path):
+    blended = {"blend": "mixup", "accumulate": 2, "method": {"kl_weight": 0.5, "optimiser": {"schedule": "cosine"}}}
+    execute(tmp_path / "whole", **blended)
+    execute(tmp_path / "plain", **{**blended, "blend": "none"})
+    assert left(tmp_path / "whole") != left(tmp_path / "plain")
+    after_step(9, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        execute(tmp_path / "run", **blended)
+    execute(tmp_path / "run", **blended)
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+    with pytest.raises(
+        UserError, match=r"^blend cutmix mixes labels and the method asks for each sample's class: use a target"
+    ):
+        execute(tmp_path / "refused", blend="cutmix", method={"target": "partition"})
+
+
 def test_a_split_smaller_than_a_batch_trains_at_its_own_batchs_rate(execute, metrics, tmp_path, capsys):
     """The rule is lr x samples of a step / 256, so asking for more samples than there are changes nothing."""
     asked = execute(tmp_path / "asked", data={"fraction": 0.2}, batch_size=256, epochs=3)

@@ -201,6 +201,11 @@ def prepare(
         method.fit_to(cast.data.train.images.shape)
     names = {name: cast.teachers[role] for role, name in recipe.roles.items()}
     notes = cast.notes + check_pair(cast.student, names, cast.data, method)
+    if recipe.blend.mixes and "whole labels" in method.needs():
+        raise UserError(
+            f"blend {recipe.blend.name} mixes labels and the method asks for each sample's class: use a target that needs no "
+            "labels, as teacher or partition-unsupervised"
+        )
     idle = [f"view.{key}" for key in recipe.view.without_effect(cast.data.channels)]
     if idle:
         notes.append(f"{', '.join(idle)}: without effect on images of one channel")
@@ -213,7 +218,7 @@ def prepare(
     engine = Engine(
         fabric,
         method,
-        ViewFeed(loader, recipe.view, fabric.device),
+        ViewFeed(loader, recipe.view, fabric.device, recipe.blend, cast.data.num_classes),
         replace(recipe, batch_size=loader.batch_size),
         folder,
         frozen={role: network.network.digest() for role, network in frozen.items()},

@@ -20,6 +20,7 @@ import jsonargparse
 import yaml
 
 from osmose.augmentors.registry import find_augmentor
+from osmose.data.blend import Blend
 from osmose.data.sources import find
 from osmose.data.views import Views
 from osmose.engine.method import Method
@@ -63,6 +64,7 @@ class Recipe(Training):
         student: a model.
         data: the data.
         view: what is done to an image before networks see it.
+        blend: what is done to a batch after that.
         method: the method's name and settings.
     """
 
@@ -70,6 +72,7 @@ class Recipe(Training):
     student: str = ""
     data: Data = field(default_factory=Data)
     view: Views = field(default_factory=Views)
+    blend: Blend = field(default_factory=Blend)
     method: Plain = field(default_factory=lambda: {"name": "distill"})
 
     @property
@@ -96,7 +99,7 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
         UserError: for an unknown key or name, a value of another type, or a missing student; the message names the key.
     """
     values = dict(values)
-    for key in ("data", "method"):
+    for key in ("data", "method", "blend"):
         if isinstance(values.get(key), str):
             values[key] = {"name": values[key]}
     method: Any = values.pop("method", {})
@@ -192,7 +195,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
     merged = dict(base)
     for key, value in changes.items():
         old: Any = merged.get(key)
-        if key in ("method", "data", "augmentor"):
+        if key in ("method", "data", "augmentor", "blend"):
             old, value = ({"name": v} if isinstance(v, str) else v for v in (old, value))
             if (
                 isinstance(old, Mapping)

@@ -220,11 +220,11 @@ def test_without_a_warmup_everything_is_one_player():
     [
         ({}, {"teacher", "same classes"}),
         ({"kl_weight": 0.5}, {"teacher", "same classes", "labels"}),
-        ({"target": "partition"}, {"teacher", "same classes", "labels"}),
+        ({"target": "partition"}, {"teacher", "same classes", "labels", "whole labels"}),
         ({"target": "partition-unsupervised"}, {"teacher", "same classes"}),
-        ({"target": "flip-t"}, {"teacher", "same classes", "labels"}),
+        ({"target": "flip-t"}, {"teacher", "same classes", "labels", "whole labels"}),
         ({"target": "initial"}, set()),
-        ({"target": FlipRule(negative="nobody")}, {"teacher", "same classes", "labels"}),
+        ({"target": FlipRule(negative="nobody")}, {"teacher", "same classes", "labels", "whole labels"}),
     ],
 )
 def test_needs(settings, needs):

@@ -291,11 +291,11 @@ def test_mistakes_are_one_line(settings, message):
 
 
 def test_what_the_pair_check_is_asked():
-    assert build().needs() == {"teacher", "same classes", "labels"}
+    assert build().needs() == {"teacher", "same classes", "labels", "whole labels"}
     assert build(switch_on="disagreement").needs() == {"teacher", "same classes"}
     assert build(augmentor="mix").needs() == {"teacher", "same classes"}
     assert build(target="initial", switch_on="disagreement").needs() == {"same classes"}
-    assert build(classes=1).needs() == {"teacher", "labels"}
+    assert build(classes=1).needs() == {"teacher", "labels", "whole labels"}
 
 
 def test_the_difference_of_reference_and_library():

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from osmose.data.batch import Batch
+from osmose.data.blend import Blend
 from osmose.data.loader import Loader
 from osmose.data.views import Views
 
@@ -16,10 +17,12 @@ class ViewFeed:
         loader: deals out the samples.
         views: what is done to their images, on the device.
         device: where the micro-batches go.
+        blend: what is done to each micro-batch after that.
+        classes: number of classes; None for numbers as labels.
     """
 
-    def __init__(self, loader: Loader, views: Views, device: torch.device) -> None:
-        self.loader, self.views, self.device = loader, views, device
+    def __init__(self, loader: Loader, views: Views, device: torch.device, blend: Blend, classes: int | None) -> None:
+        self.loader, self.views, self.device, self.blend, self.classes = loader, views, device, blend, classes
 
     def __len__(self) -> int:
         """Optimiser steps in an epoch."""
@@ -28,9 +31,11 @@ class ViewFeed:
     def epoch(self, epoch: int, first_step: int, mine: Sequence[int]) -> Iterator[Batch]:
         """The shards `mine` of every global batch of `epoch` from `first_step` on."""
         view = self.views.number(epoch)
-        for index, images, labels in self.loader.epoch(epoch, first_step, mine):
+        for number, (index, images, labels) in enumerate(self.loader.epoch(epoch, first_step, mine)):
             images = images.to(self.device, non_blocking=True)
             index = index.to(self.device, non_blocking=True)
             x = self.views(images, index, view)
             y = None if labels is None else labels.to(self.device, non_blocking=True)
-            yield Batch(index=index, view=view, x=x, y=y)
+            batch = Batch(index=index, view=view, x=x, y=y)
+            step, shard = first_step + number // len(mine), mine[number % len(mine)]
+            yield self.blend(batch, self.classes, self.loader.seed, epoch, step, shard)

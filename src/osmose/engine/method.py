@@ -38,7 +38,8 @@ class Method(nn.Module, ABC):
     """The paper the method comes from."""
 
     def needs(self) -> frozenset[str]:
-        """What the pair check asks of networks and data before the first step: of "teacher", "same classes", "labels"."""
+        """What the pair check asks of networks and data before the first step: of "teacher", "same classes", "labels",
+        "whole labels" (one class a sample, not a mixture)."""
         return frozenset()
 
     def fit_to(self, shape: tuple[int, ...]) -> None:

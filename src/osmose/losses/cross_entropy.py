@@ -7,7 +7,7 @@ from osmose.losses.precision import widened
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy of logits [n, c] with classes int64 [n], the labels smoothed by `smoothing` / c (a scalar)."""
+    """Mean cross-entropy of logits [n, c] with classes int64 [n] or probabilities [n, c], smoothed by `smoothing` / c; a scalar."""
     return F.cross_entropy(widened(logits), labels, label_smoothing=smoothing)
 
 

@@ -99,6 +99,8 @@ class Distill(Method):
 
     def needs(self) -> frozenset[str]:
         needs = {"labels"} if self.target.labels or self.kl_weight < 1 else set()
+        if self.target.labels:
+            needs |= {"whole labels"}
         if self.target.teacher:
             needs |= {"teacher"} if self.regression else {"teacher", "same classes"}
         return frozenset(needs)

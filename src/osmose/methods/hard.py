@@ -126,7 +126,7 @@ class Hard(Method):
         if not self.regression:
             needs |= {"same classes"}
         if self.target.labels or (self.switch_on == "error" and not self.augmentor.joint):
-            needs |= {"labels"}
+            needs |= {"labels", "whole labels"}
         return frozenset(needs)
 
     def taught_by(self, teachers: Sequence[str]) -> str:

@@ -66,7 +66,7 @@ class Supervised(Method):
     def forward(self, batch: Batch, clock: Clock) -> Step:
         logits = self.student(batch.x).logits
         assert batch.y is not None
-        if batch.y.is_floating_point():
+        if logits.shape[-1] == 1:
             return Step(squared_error(logits, batch.y))
         loss = cross_entropy(logits, batch.y, smoothing=self.smoothing)
         return Step(loss)

@@ -8,7 +8,14 @@ from osmose.errors import UserError, unknown
 
 SOURCES: dict[str, Source] = {
     source.name: source
-    for source in (fashion_mnist_mini.SOURCE, fashion_mnist.SOURCE, idx.SOURCE, parquet.SOURCE, imagefolder.SOURCE, cosine.SOURCE)
+    for source in (
+        fashion_mnist_mini.SOURCE,
+        fashion_mnist.SOURCE,
+        idx.SOURCE,
+        parquet.SOURCE,
+        imagefolder.SOURCE,
+        cosine.SOURCE,
+    )
 }
 
 
