@@ -7,7 +7,13 @@ from osmose.losses.precision import widened
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy of logits [n, c] with classes int64 [n] or probabilities [n, c], smoothed by `smoothing` / c; a scalar."""
+    """Mean cross-entropy, a scalar.
+
+    Args:
+        logits: [n, c].
+        labels: classes int64 [n], or probabilities [n, c].
+        smoothing: the labels become (1 - smoothing) times themselves plus smoothing / c.
+    """
     return F.cross_entropy(widened(logits), labels, label_smoothing=smoothing)
 
 
