@@ -72,13 +72,21 @@ def test_a_pairs_delta_is_the_mean_over_its_seeds_and_runs_are_counted_for_signi
     assert summary["delta_seed_sd"] == pytest.approx(sqrt((1.125 + 0.02) / 2))
 
 
-def test_methods_and_settings_are_summarised_apart_and_regression_is_left_out() -> None:
+def test_methods_and_settings_are_summarised_apart() -> None:
     warm = make_row("a", "x", 1.0) | {"settings": "method.temperature=4"}
     control = make_row("a", None, -1.0) | {"method": "cross-entropy"}
-    regression = {"student": "a", "teacher": "x", "method": "mse", "settings": "", "mse_before": 2.0, "mse_after": 1.0}
-    found = table.summarise([make_row("a", "x", 0.0), warm, control, regression])
+    found = table.summarise([make_row("a", "x", 0.0), warm, control])
     named = [(one["method"], one["settings"], one["delta_mean"]) for one in found if one["part"] == "test"]
     assert named == [("kl", "", 0.0), ("kl", "method.temperature=4", 1.0), ("cross-entropy", "", -1.0)]
+
+
+def test_regression_has_the_median_and_range_of_its_error() -> None:
+    base = {"student": "a", "teacher": "x", "method": "hard", "settings": ""}
+    rows = [base | {"mse_after": error, "heldout_mse_after": 2 * error} for error in (1.0, 5.0, 2.0)]
+    assert table.summarise(rows) == [
+        {"part": part, "method": "hard", "settings": "", "runs": 3, "mse_median": m, "mse_min": low, "mse_max": high}
+        for part, m, low, high in (("test", 2.0, 1.0, 5.0), ("held-out", 4.0, 2.0, 10.0))
+    ]
 
 
 def test_a_row_has_every_number_under_a_flat_name() -> None:

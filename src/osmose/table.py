@@ -19,13 +19,14 @@ _LEGEND = """\
 Success rate of a student: the share of its teachers with a positive transfer delta. Its median is over students; pooled is over
 all pairs. A pair's delta, gain and loss are means over its seeds; seed sd is the standard deviation between a pair's seeds
 (root mean square over pairs). Better and worse: the share of runs, seeds counted singly, whose change McNemar's test finds
-significant (p < 0.05). Deltas in points, all else in percent."""
+significant (p < 0.05). Deltas in points, all else in percent. A control without a teacher counts each student as one pair."""
 
 _SUMMARY = {
     "on": "part", "method": "method", "settings": "settings", "students": "students", "pairs": "pairs", "runs": "runs",
     "success, median": "success_rate_median", "pooled": "success_rate_pooled", "delta, mean": "delta_mean",
     "median": "delta_median", "min": "delta_min", "max": "delta_max", "seed sd": "delta_seed_sd",
     "better": "significantly_better", "worse": "significantly_worse", "gain": "gain_mean", "loss": "loss_mean",
+    "mse, median": "mse_median", "smallest": "mse_min", "largest": "mse_max",
 }  # fmt: skip
 _RUNS = {
     "student": "student", "teacher": "teacher", "method": "method", "settings": "settings", "seed": "seed",
@@ -61,12 +62,13 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
 
     The success rate of a student is the percentage of its teachers with a transfer delta above zero (arXiv 2310.17653); here
     as the median over students and pooled over all pairs of student and teacher. A pair's delta, gain and loss are the means
-    over its seeds; significance is counted for each run. Runs of regression, which have no transfer delta, are left out.
+    over its seeds; significance is counted for each run. Of runs of regression there are the median and the range of the mean
+    squared error.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for one in rows:
         for part, prefix in PARTS.items():
-            if one.get(f"{prefix}transfer_delta") is not None:
+            if one.get(f"{prefix}transfer_delta") is not None or one.get(f"{prefix}mse_after") is not None:
                 groups.setdefault((part, one["method"], one["settings"]), []).append(one)
     order = list(PARTS)
     return [
@@ -76,6 +78,9 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
 
 
 def _measures(rows: list[Row], prefix: str) -> Row:
+    if f"{prefix}mse_after" in rows[0]:
+        errors = [one[prefix + "mse_after"] for one in rows]
+        return {"runs": len(rows), "mse_median": median(errors), "mse_min": min(errors), "mse_max": max(errors)}
     pairs: dict[tuple[Any, Any], list[Row]] = {}
     for one in rows:
         pairs.setdefault((one["student"], one["teacher"]), []).append(one)
@@ -129,10 +134,12 @@ def write(folder: Path, rows: Sequence[Row], about: Mapping[str, str]) -> None:
     text = [f"# Study {folder.name}\n", *(f"- {heading}: {value}" for heading, value in about.items())]
     summary = summarise(rows)
     if summary:
-        text += ["\n## Summary\n", _markdown(summary, _SUMMARY), "\n" + _LEGEND]
+        text += ["\n## Summary\n", _markdown(summary, _SUMMARY)]
+        if any("delta_mean" in one for one in summary):
+            text += ["\n" + _LEGEND]
     if rows:
         text += ["\n## Runs\n", _markdown(rows, _RUNS)]
-        text += ["\nAccuracies on the test part, in percent of samples; table.parquet has every column."]
+        text += ["\nMeasured on the test part, accuracies in percent of samples; table.parquet has every column."]
     write_atomically(folder / "table.md", ("\n".join(text) + "\n").encode())
 
 
