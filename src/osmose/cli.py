@@ -307,8 +307,9 @@ def _show_study(numbers: dict[str, Any]) -> None:
         "part": "on", "method": "method", "settings": "settings", "runs": "runs", "success_rate_median": "success",
         "success_rate_pooled": "pooled", "delta_mean": "delta", "delta_seed_sd": "seed_sd",
         "significantly_better": "better", "significantly_worse": "worse",
+        "mse_median": "median_mse", "mse_min": "smallest", "mse_max": "largest",
     }  # fmt: skip
-    _show_rows([{text: row.get(key) for key, text in shown.items()} for row in numbers["summary"]])
+    _show_rows([{text: row[key] for key, text in shown.items() if key in row} for row in numbers["summary"]])
     print(f"{numbers['finished']} of {numbers['runs']} runs finished; table {numbers['table']}")
 
 
