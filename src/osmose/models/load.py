@@ -94,6 +94,8 @@ def _by_name(name: str, request: Request) -> Network:
                 f"'{name}': '{rest}' names weights, not an architecture; use 'fresh:zoo:NAME' or 'head:{rest}'"
             )
         network: Network = origin.fresh(key, request)
+    elif not hasattr(origin, "trained"):
+        raise UserError(f"'{name}': '{rest}' names an architecture that has no weights here; use 'fresh:{rest}'")
     elif way == "head":
         network = _new_head(origin.trained(key, request), request)
     else:

@@ -17,6 +17,7 @@ SOURCES: dict[str, str] = {
     "timm": "osmose.models.sources.timm",
     "file": "osmose.models.sources.file",
     "toy": "osmose.models.sources.toy",
+    "nix": "osmose.models.sources.nix",
 }
 
 
