@@ -341,6 +341,15 @@ def test_another_recipe_in_the_same_folder(execute, tmp_path):
         execute(tmp_path / "run", epochs=3)
 
 
+def test_a_folder_of_an_earlier_version_goes_on(execute, left, tmp_path):
+    execute(tmp_path / "run")
+    path = tmp_path / "run" / "recipe.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "blend"}))
+    before = left(tmp_path / "run")
+    execute(tmp_path / "run")
+    assert left(tmp_path / "run") == before
+
+
 def test_a_mistake_leaves_no_folder(execute, tmp_path):
     with pytest.raises(UserError):
         execute(tmp_path / "run", teacher="zoo:nothing")

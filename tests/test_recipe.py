@@ -20,7 +20,7 @@ from osmose.data import load_data
 from osmose.errors import UserError
 from osmose.methods import METHODS
 from osmose.models import load_model
-from osmose.recipe import changed_stages, merge, resolve, stages
+from osmose.recipe import changed_stages, completed, merge, resolve, stages
 
 BASE = {"teacher": "zoo:cnn-s", "student": "zoo:vit-s"}
 
@@ -254,6 +254,18 @@ STAGES = {
         {"name": "two", "teacher": ["zoo:b", "$one"], "student": "$one", "epochs": 5},
     ],
 }
+
+
+def test_a_recipe_saved_before_a_key_existed_has_its_default():
+    whole = resolve({**BASE, "epochs": 3, "method": {"name": "distill", "optimiser": {"lr": 0.5}}}).plain()
+    saved = {key: value for key, value in whole.items() if key not in ("blend", "workers")}
+    saved["method"] = {key: value for key, value in whole["method"].items() if key != "top_k"}
+    saved["method"]["optimiser"] = {"lr": 0.5}
+    assert completed(saved) == whole
+    assert completed({"stages": [{"name": "a", **saved}]}) == {"stages": [{"name": "a", **whole}]}
+    assert completed({**whole, "gone": 1}) == {**whole, "gone": 1}
+    foreign = {**whole, "method": {"name": "of another version"}}
+    assert completed(foreign) == foreign
 
 
 def test_stages_share_the_common_keys():

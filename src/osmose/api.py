@@ -16,7 +16,7 @@ from osmose import execution, grid
 from osmose import recipe as recipes
 from osmose.data import load_data
 from osmose.errors import UserError
-from osmose.evaluate import accuracy, predict
+from osmose.evaluate import accuracy, mean_squared_error, predict
 from osmose.evaluate.transfer import right
 from osmose.execution import Result, execute
 from osmose.models import load_model
@@ -196,7 +196,7 @@ def evaluate(
     outputs = predict(network, split)
     numbers = {"model": network.name, "data": settings.name, "part": part, "samples": len(split)}
     if loaded.task == "regression":
-        return {**numbers, "mse": (outputs.squeeze(-1) - split.labels).square().mean().item()}
+        return {**numbers, "mse": mean_squared_error(outputs, split)}
     return {**numbers, "accuracy": accuracy(right(outputs, split))}
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import lightning_fabric
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import osmose
@@ -30,17 +29,17 @@ from osmose.engine.loop import Engine
 from osmose.engine.method import Method
 from osmose.engine.progress import Progress
 from osmose.errors import UserError
-from osmose.evaluate import predict
+from osmose.evaluate import mean_squared_error, predict
 from osmose.evaluate.heldout import HeldOut
 from osmose.evaluate.transfer import right, transfer_numbers
 from osmose.models import load_model
 from osmose.models.network import Network
-from osmose.models.sources.file import metadata
 from osmose.pair_check import check_pair
 from osmose.processes import together
 from osmose.random import stream
-from osmose.recipe import Recipe
+from osmose.recipe import Recipe, completed
 from osmose.signals import Frozen
+from osmose.weights import read_weights
 
 Modules = Mapping[str, nn.Module]
 """Networks given as modules, by role: "student", "teacher1", "teacher2", ..."""
@@ -111,7 +110,8 @@ def execute(
     with ExitStack() as stack:
         stack.enter_context(torch_settings(recipe))
         with together(fabric):
-            folder = stack.enter_context(RunFolder(output, recipe.plain(), fresh=fresh, owner=first))
+            folder = RunFolder(output, recipe.plain(), fresh=fresh, owner=first, completed=completed)
+            stack.enter_context(folder)
         finished = folder.result()
         if finished is not None:
             progress.message(f"{output} is finished; --fresh runs it again")
@@ -284,7 +284,7 @@ def _measure(
     """The transfer's numbers on one part, for each of the students."""
     assert split.labels is not None
     if split.labels.is_floating_point():
-        error = {role: (values.squeeze(-1) - split.labels).square().mean().item() for role, values in logits.items()}
+        error = {role: mean_squared_error(values, split) for role, values in logits.items()}
         return {role: {"mse_before": error["before"], "mse_after": error[role]} for role in students}
     correct = {role: right(values, split) for role, values in logits.items()}
     return {
@@ -325,9 +325,9 @@ def _product(output: Path, modules: Modules) -> Network:
     path = output / "student.safetensors"
     if "student" not in modules:
         return load_model(f"file:{path}").eval()
-    channels = metadata(path)["preprocessing"]["channels"]
-    student = load_model(copy.deepcopy(modules["student"]), channels=channels)
-    student.body.load_state_dict(load_file(path))
+    weights, about = read_weights(path)
+    student = load_model(copy.deepcopy(modules["student"]), channels=about["preprocessing"]["channels"])
+    student.body.load_state_dict(weights)
     return student.eval()
 
 
@@ -342,7 +342,7 @@ def _keep_unnamed(cast: Cast, output: Path, modules: Modules) -> None:
 
 def _restore_unnamed(cast: Cast, output: Path) -> None:
     for path in (output / "frozen").glob("*.safetensors"):
-        weights = load_file(path)
+        weights, _ = read_weights(path)
         for network in [cast.student, cast.initial] if path.stem == "initial" else [cast.teachers[path.stem]]:
             network.body.load_state_dict(weights)
 

@@ -202,7 +202,7 @@ def _settle(cell: Cell, folder: Path, threads: int) -> Cell:
         UserError: when `folder` holds the run of another recipe.
     """
     saved = folder / "recipe.yaml"
-    there = yaml.safe_load(saved.read_text()) if saved.exists() else None
+    there = recipes.completed(yaml.safe_load(saved.read_text())) if saved.exists() else None
     if cell.recipe.threads is None:
         cell = replace(cell, recipe=replace(cell.recipe, threads=there["threads"] if there else threads))
     changed = differences(there, cell.recipe.plain()) if there else ""

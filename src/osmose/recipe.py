@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from importlib import resources
 from inspect import signature
 from pathlib import Path
@@ -26,7 +27,7 @@ from osmose.data.views import Views
 from osmose.engine.method import Method
 from osmose.engine.settings import Training
 from osmose.errors import UserError, unknown
-from osmose.methods import find_method
+from osmose.methods import METHODS, find_method
 from osmose.targets import find_target
 
 Plain = dict[str, Any]
@@ -84,8 +85,7 @@ class Recipe(Training):
     def method_arguments(self) -> tuple[type[Method], Plain]:
         """The method and its constructor's keyword arguments, as typed objects."""
         cls = find_method(self.method["name"])
-        section = {key: value for key, value in self.method.items() if key != "name"}
-        return cls, _typed(cls, section, "method")
+        return cls, _typed(cls, _without(self.method, "name"), "method")
 
     def plain(self) -> Plain:
         """The recipe as plain values, every default filled in."""
@@ -107,7 +107,7 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
         raise UserError("recipe key 'method' needs a name: method: {name: distill, ...}; see `osmose show methods`")
     name = method.get("name", "distill")
     cls = find_method(name)
-    section = {key: value for key, value in method.items() if key != "name"}
+    section = _without(method, "name")
     _typed(cls, section, "method")
     if isinstance(section.get("target"), str):
         find_target(section["target"])
@@ -120,6 +120,15 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     return Recipe(**arguments, method={"name": name, **resolved})
 
 
+def completed(saved: Plain) -> Plain:
+    """A run's saved recipe with the defaults of keys that came after the version that saved it."""
+    if "stages" in saved:
+        return {"stages": [{"name": stage["name"], **completed(_without(stage, "name"))} for stage in saved["stages"]]}
+    method = saved.get("method", {}).get("name")
+    known = {"method": _defaults(METHODS[method])} if method in METHODS else {}
+    return _filled(saved, _defaults(Recipe) | known)
+
+
 def _augmentor(section: Any, dotted: str) -> Any:
     """An augmentor's section, or a list of them, with every default filled in."""
     if isinstance(section, list | tuple):
@@ -127,7 +136,7 @@ def _augmentor(section: Any, dotted: str) -> Any:
     if not isinstance(section, Mapping):
         section = {"name": section}
     cls = find_augmentor(section.get("name"))
-    settings = {key: value for key, value in section.items() if key != "name"}
+    settings = _without(section, "name")
     _typed(cls, settings, dotted)
     return {"name": section["name"], **_plain(_parser(cls).parse_object(settings).as_dict())}
 
@@ -177,7 +186,7 @@ def defaults(changes: Mapping[str, Any]) -> Plain:
         find(data)
         return {}
     if method not in (None, default["method"]["name"]):
-        return {key: value for key, value in default.items() if key not in ("teacher", "method")}
+        return _without(default, "teacher", "method")
     return default
 
 
@@ -215,7 +224,7 @@ def stages(values: Mapping[str, Any]) -> dict[str, Plain]:
     """
     if "stages" not in values:
         return {"": dict(values)}
-    common = {key: value for key, value in values.items() if key != "stages"}
+    common = _without(values, "stages")
     if not isinstance(values["stages"], list) or not values["stages"]:
         raise UserError("recipe key 'stages' is not a list of stages: each begins with '- name: ...'")
     found: dict[str, Plain] = {}
@@ -223,7 +232,7 @@ def stages(values: Mapping[str, Any]) -> dict[str, Plain]:
         name = stage.get("name") if isinstance(stage, Mapping) else None
         if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name) or name in found:
             raise UserError(f"stage {number} needs a name of its own, of letters, digits, '-' and '_'")
-        plain = merge(common, {key: value for key, value in stage.items() if key != "name"})
+        plain = merge(common, _without(stage, "name"))
         for product in (p for key in ("teacher", "student") for p in _products(plain.get(key))):
             if product[1:] not in found:
                 raise UserError(
@@ -254,10 +263,26 @@ def _products(value: Any) -> list[str]:
 
 def describe(cls: type) -> list[dict[str, Any]]:
     """The keys of a section, from its class's constructor: key, default and meaning of each."""
-    parser = _parser(cls)
-    defaults = _flat(_plain(parser.get_defaults().as_dict()))
-    meanings = {action.dest: action.help for action in parser._actions}
-    return [{"key": key, "default": value, "meaning": meanings.get(key)} for key, value in defaults.items()]
+    meanings = {action.dest: action.help for action in _parser(cls)._actions}
+    return [
+        {"key": key, "default": value, "meaning": meanings.get(key)} for key, value in _flat(_defaults(cls)).items()
+    ]
+
+
+@cache
+def _defaults(cls: type) -> Plain:
+    defaults: Plain = _plain(_parser(cls).get_defaults().as_dict())
+    return defaults
+
+
+def _filled(section: Mapping[str, Any], defaults: Mapping[str, Any]) -> Plain:
+    """The section with what it lacks of the defaults, in the sections below it too."""
+    below = {
+        key: _filled(value, defaults[key])
+        for key, value in section.items()
+        if isinstance(value, Mapping) and isinstance(defaults.get(key), Mapping)
+    }
+    return {**defaults, **section, **below}
 
 
 def _name(section: Any) -> str | None:
@@ -266,7 +291,7 @@ def _name(section: Any) -> str | None:
 
 
 class _Strict(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error."""
+    """PyYAML's safe loader, which makes plain values alone, with one more rule: a key given twice is an error."""
 
 
 def _strict_mapping(loader: _Strict, node: yaml.MappingNode) -> Plain:
@@ -359,6 +384,10 @@ def _wrong_type(dotted: str, key: str, value: Any, message: str) -> str:
         re.sub(r"<class '([^']+)'>", r"\1", expected).replace("typing.Literal", "one of ").replace("NoneType", "none")
     )
     return f"key '{dotted}' is {value!r}: expected {readable}"
+
+
+def _without(section: Mapping[str, Any], *keys: str) -> Plain:
+    return {key: value for key, value in section.items() if key not in keys}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Plain:

@@ -8,7 +8,7 @@ from osmose.engine.fabric import make_fabric
 from osmose.engine.folder import RunFolder
 from osmose.execution import Result, check_names, execute
 from osmose.processes import together
-from osmose.recipe import Recipe
+from osmose.recipe import Recipe, completed
 
 
 def execute_stages(stages: Mapping[str, Recipe], output: Path, *, fresh: bool = False, quiet: bool = False) -> Result:
@@ -32,7 +32,8 @@ def execute_stages(stages: Mapping[str, Recipe], output: Path, *, fresh: bool = 
     plain = {"stages": [{"name": name, **recipe.plain()} for name, recipe in stages.items()]}
     with ExitStack() as stack:
         with together(fabric):
-            folder = stack.enter_context(RunFolder(output, plain, fresh=fresh, owner=fabric.is_global_zero))
+            folder = RunFolder(output, plain, fresh=fresh, owner=fabric.is_global_zero, completed=completed)
+            stack.enter_context(folder)
         folder.begin()
         products = {f"${name}": output / name for name in stages}
         results = {

@@ -62,7 +62,7 @@ def test_the_augmentors_loss_is_equation_3(temperature):
     step = method(batch(), CLOCK)
     with torch.no_grad():
         x = augmented(method)
-        student, teacher = method.student.eval(), method.teachers[0]
+        student, teacher = method.student.eval(), method.panel.teachers[0]
         disagreement = kl(student(x).logits, teacher(x).logits, temperature)
         invariance = kl(teacher(x).logits, teacher(X).logits, temperature)
     torch.testing.assert_close(step.loss.detach(), 1.9 * invariance - 0.7 * disagreement)
@@ -76,7 +76,7 @@ def test_the_students_loss_is_equation_1_on_an_augmentor_of_the_pool():
     step = method(batch(), CLOCK)
     with torch.no_grad():
         x = augmented(method, state=method.pool[method._drawn(CLOCK)])
-        expected = kl(method.student(x).logits, method.teachers[0](x).logits, 5.0)
+        expected = kl(method.student(x).logits, method.panel.teachers[0](x).logits, 5.0)
     torch.testing.assert_close(step.loss.detach(), expected)
 
 
@@ -95,11 +95,18 @@ def test_a_partition_is_computed_on_the_augmented_images():
     loss = method(batch(), CLOCK).loss.detach()
     with torch.no_grad():
         x = augmented(method, state=method.pool[0])
-        teacher, initial, student = method.teachers[0](x).logits, method.initial(x).logits, method.student(x).logits
+        teacher, initial, student = (
+            method.panel.teachers[0](x).logits,
+            method.panel.initial(x).logits,
+            method.student(x).logits,
+        )
         rows = torch.arange(24)
         knows = teacher.softmax(-1)[rows, Y] > initial.softmax(-1)[rows, Y]
         assert 0 < knows.sum() < 24
-        on_x = method.teachers[0](X).logits.softmax(-1)[rows, Y] > method.initial(X).logits.softmax(-1)[rows, Y]
+        on_x = (
+            method.panel.teachers[0](X).logits.softmax(-1)[rows, Y]
+            > method.panel.initial(X).logits.softmax(-1)[rows, Y]
+        )
         assert not torch.equal(knows, on_x)
         taught = torch.where(knows[:, None], teacher, initial)
     torch.testing.assert_close(loss, kl(student, taught, 1.0))
@@ -128,7 +135,7 @@ def test_who_learns_in_which_phase():
         assert running
         same = all(torch.equal(value, before[key]) for key, value in running.items())
         assert same == (phase == "augmentor")
-        assert all(parameter.grad is None for parameter in method.teachers[0].network.parameters())
+        assert all(parameter.grad is None for parameter in method.panel.teachers[0].network.parameters())
 
 
 def test_at_the_identity_the_teacher_is_invariant_and_its_gradient_vanishes():
@@ -198,7 +205,7 @@ def test_error_is_the_share_of_wrong_answers_or_of_disagreement(phase):
         step = method(batch(), CLOCK)
         with torch.no_grad():
             x = augmented(method, state=None if phase == "augmentor" else method.pool[0])
-            said, taught = method.student(x).logits.argmax(-1), method.teachers[0](x).logits.argmax(-1)
+            said, taught = method.student(x).logits.argmax(-1), method.panel.teachers[0](x).logits.argmax(-1)
         expected = (said != (Y if switch_on == "error" else taught)).float().mean()
         assert step.parts["error"].item() == pytest.approx(expected.item())
         assert method.watched[:2].tolist() == pytest.approx([1.0, expected.item()])
@@ -209,7 +216,11 @@ def test_regression_compares_squares():
     step = method(Batch(torch.arange(24), 0, X, Y.float()), CLOCK)
     with torch.no_grad():
         x = augmented(method)
-        student, teacher, plain = method.student(x).logits, method.teachers[0](x).logits, method.teachers[0](X).logits
+        student, teacher, plain = (
+            method.student(x).logits,
+            method.panel.teachers[0](x).logits,
+            method.panel.teachers[0](X).logits,
+        )
     invariance, disagreement = ((teacher - plain) ** 2).mean(), ((student - teacher) ** 2).mean()
     torch.testing.assert_close(step.loss.detach(), invariance - disagreement)
     torch.testing.assert_close(step.parts["error"], disagreement)
@@ -223,7 +234,7 @@ def test_the_augmentor_trains_on_its_own_batch():
     step = method(batch(), CLOCK)
     with torch.no_grad(), CLOCK.stream("hard/noise"):
         x = method.augmentor(X[:12])
-        disagreement = kl(method.student(x).logits, method.teachers[0](x).logits, 5.0)
+        disagreement = kl(method.student(x).logits, method.panel.teachers[0](x).logits, 5.0)
     torch.testing.assert_close(step.parts["disagreement"], disagreement)
 
 
@@ -237,7 +248,7 @@ def test_mix_reverses_the_augmentors_gradient():
     mixing = [parameter.grad.clone() for parameter in method.augmentor.parameters()]
     x = augmented(method)
     assert len(x) == 12
-    loss = kl(method.student(x).logits, method.teachers[0](x).logits, 2.0)
+    loss = kl(method.student(x).logits, method.panel.teachers[0](x).logits, 2.0)
     torch.testing.assert_close(step.loss, loss)
     wanted = torch.autograd.grad(loss, [*method.student.parameters(), *method.augmentor.parameters()])
     for ours, theirs in zip([*student, *mixing], wanted, strict=True):

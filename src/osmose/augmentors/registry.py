@@ -1,6 +1,5 @@
 """Augmentors by name."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from osmose.augmentors.chain import Chain
 from osmose.augmentors.gaussian import Gaussian
 from osmose.augmentors.mix import Mix
 from osmose.errors import UserError, unknown
+from osmose.weights import read_weights
 
 AUGMENTORS: dict[str, type[Augmentor]] = {"gaussian": Gaussian, "affine": Affine, "mix": Mix}
 
@@ -52,14 +52,7 @@ def load_augmentor(path: str | Path) -> Augmentor:
     Raises:
         UserError: when the file is missing or is none of an augmentor with a name.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
-        raise UserError(f"cannot read the augmentor '{path}' ({error}): give a run's augmentor.safetensors") from None
+    tensors, about = read_weights(Path(path))
     if not about.get("augmentor"):
         raise UserError(f"'{path}' does not say which augmentor it holds: give a run's augmentor.safetensors")
     augmentor = make_augmentor(about["augmentor"])

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +13,8 @@ import yaml
 
 from osmose.errors import UserError
 from osmose.files import cannot_write, write_atomically
+
+Plain = dict[str, Any]
 
 _OWN = ("result.json", "metrics.jsonl", "checkpoints", "frozen", "*.safetensors", "recipe.yaml")
 """What a run leaves, in the order in which it is discarded: while anything is there, the recipe still says of what."""
@@ -33,17 +35,23 @@ class RunFolder:
         recipe: the resolved recipe, as plain values.
         fresh: discard what an earlier run left in the folder, when the new one begins.
         owner: whether this process writes; of several processes in one run only the first does.
+        completed: gives a saved recipe the keys that it lacks because an earlier version saved it.
 
     Raises:
         UserError: on entering, when the folder cannot be written, is in use by another process, or holds the run of another
             recipe (the difference is named).
     """
 
-    def __init__(self, path: Path, recipe: dict[str, Any], *, fresh: bool = False, owner: bool = True) -> None:
-        self.path = path
-        self.recipe = recipe
-        self.fresh = fresh
-        self.owner = owner
+    def __init__(
+        self,
+        path: Path,
+        recipe: Plain,
+        *,
+        fresh: bool = False,
+        owner: bool = True,
+        completed: Callable[[Plain], Plain] = lambda saved: saved,
+    ) -> None:
+        self.path, self.recipe, self.fresh, self.owner, self.completed = path, recipe, fresh, owner, completed
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
 
@@ -69,7 +77,7 @@ class RunFolder:
             ) from None
         saved = self.path / "recipe.yaml"
         if saved.exists() and not self.fresh:
-            self._compare(yaml.safe_load(saved.read_text()))
+            self._compare(self.completed(yaml.safe_load(saved.read_text())))
 
     def begin(self) -> None:
         """Write recipe.yaml: from now on the folder belongs to this recipe, and with `fresh` only now what was there goes."""

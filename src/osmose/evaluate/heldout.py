@@ -8,6 +8,7 @@ from torch import Tensor
 from osmose.data.split import Split
 from osmose.evaluate.accuracy import accuracy
 from osmose.evaluate.flips import negative_flips, positive_flips
+from osmose.evaluate.mean_squared_error import mean_squared_error
 from osmose.evaluate.predict import predict
 from osmose.evaluate.transfer import right
 from osmose.models.network import Network
@@ -32,7 +33,7 @@ class HeldOut:
         """The numbers; the first is the score to choose by, higher is better."""
         assert self.split.labels is not None
         if self.split.labels.is_floating_point():
-            error = (self._predict(self.student()).squeeze(-1) - self.split.labels).square().mean().item()
+            error = mean_squared_error(self._predict(self.student()), self.split)
             return {"heldout_score": -error, "heldout_mse": error}
         if self.before is None:
             self.before = right(self._predict(self.initial), self.split)

@@ -20,10 +20,11 @@ from osmose.losses import (
     squared_error,
     top_k_logits,
 )
+from osmose.methods.panel import Panel
 from osmose.models.network import Network
 from osmose.signals import Frozen
-from osmose.targets import FlipRule, find_target
-from osmose.targets.choice import INITIAL, MEAN, NOBODY
+from osmose.targets import FlipRule
+from osmose.targets.choice import INITIAL, MEAN
 
 
 class Distill(Method):
@@ -73,41 +74,28 @@ class Distill(Method):
         check(0 <= smoothing <= 1, "method.smoothing", smoothing, "a share between 0 and 1")
         check(head_warmup_epochs >= 0, "method.head_warmup_epochs", head_warmup_epochs, "at least 0")
         self.student = student
-        self.target = find_target(target)
-        self.target_name = target if isinstance(target, str) else "by a rule"
-        self.teachers = [network for name, network in frozen.items() if name.startswith("teacher")]
-        self.initial = frozen.get("initial")
+        self.panel = Panel(target, frozen, regression=student.num_classes == 1)
         self.temperature, self.kl_weight, self.top_k, self.smoothing = temperature, kl_weight, top_k, smoothing
-        self.regression = student.num_classes == 1
-        self.divergence = squared_error if self.regression else kl_divergence if loss == "kl" else soft_cross_entropy
+        if self.panel.regression and top_k:
+            raise UserError("top_k compares classes and the student gives one number: leave it out")
+        by_logits = kl_divergence if loss == "kl" else soft_cross_entropy
+        self.divergence = squared_error if self.panel.regression else by_logits
         self.cross_entropy = cross_entropy if cross_entropy_on == "logits" else cross_entropy_of_probabilities
         self.head_warmup_epochs = head_warmup_epochs
         sources = {"initial": INITIAL}
-        if self.target.teacher:
-            sources |= {f"teacher{number}": number for number in range(1, len(self.teachers) + 1)}
-        if self.target.mean:
+        if self.panel.target.teacher:
+            sources |= {f"teacher{number}": number for number in range(1, len(self.panel.teachers) + 1)}
+        if self.panel.target.mean:
             sources["mean"] = MEAN
         self.share_names = [f"share/{name}" for name in sources]
         self.register_buffer("sources", torch.tensor(list(sources.values())), persistent=False)
         self.optimiser = optimiser
-        if len(self.teachers) > 1 and not self.target.several:
-            raise UserError(f"target '{target}' takes one teacher, {len(self.teachers)} given: use target 'partition'")
-        if self.regression and (self.target.initial or top_k):
-            raise UserError(
-                "target and top_k compare classes and the student gives one number: use target 'teacher' without top_k"
-            )
 
     def needs(self) -> frozenset[str]:
-        needs = {"labels"} if self.target.labels or self.kl_weight < 1 else set()
-        if self.target.labels:
-            needs |= {"whole labels"}
-        if self.target.teacher:
-            needs |= {"teacher"} if self.regression else {"teacher", "same classes"}
-        return frozenset(needs)
+        return frozenset(self.panel.needs() | ({"labels"} if self.kl_weight < 1 else set()))
 
     def taught_by(self, teachers: Sequence[str]) -> str:
-        who = " and ".join(teachers) if self.target.teacher else "itself"
-        by = [f"{who} ({self.target_name}, weight {self.kl_weight:g})"] if self.kl_weight else []
+        by = [f"{self.panel.who(teachers)} ({self.panel.name}, weight {self.kl_weight:g})"] if self.kl_weight else []
         return " and ".join([*by, f"labels (weight {1 - self.kl_weight:g})"] if self.kl_weight < 1 else by)
 
     def players(self) -> dict[str, Player]:
@@ -123,21 +111,17 @@ class Distill(Method):
 
     def forward(self, batch: Batch, clock: Clock) -> Step:
         student = self.student(batch.x).logits
-        initial = self.initial.signal(batch).logits if self.initial and self.target.initial else None
-        teachers = [teacher.signal(batch).logits for teacher in self.teachers] if self.target.teacher else []
-        choice = self.target.choose(student, initial, teachers, batch.y)
+        choice = self.panel.choose(student, batch.y, lambda network: network.signal(batch))
         ours, theirs = student, choice.logits
         if self.top_k:
             ours, theirs = top_k_logits(ours, theirs, self.top_k)
-        kl = self.divergence(
-            ours, theirs, temperature=self.temperature, keep=choice.source != NOBODY if self.target.nobody else None
-        )
+        kl = self.divergence(ours, theirs, temperature=self.temperature, keep=self.panel.kept(choice))
         shares = (choice.source[:, None] == self.sources).float().mean(0).unbind()
         parts = {"kl": kl.detach(), **dict(zip(self.share_names, shares, strict=True))}
         loss = kl
         if self.kl_weight < 1:
             assert batch.y is not None
-            if self.regression:
+            if self.panel.regression:
                 xe = squared_error(student, batch.y)
             else:
                 xe = self.cross_entropy(student, batch.y, smoothing=self.smoothing)

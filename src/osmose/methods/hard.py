@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -18,12 +19,12 @@ from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import UserError, check
 from osmose.losses import kl_divergence, squared_error
+from osmose.methods.panel import Panel
 from osmose.models.network import Network
 from osmose.processes import all_reduce, stop
 from osmose.random import generator
 from osmose.signals import Frozen
-from osmose.targets import FlipRule, find_target
-from osmose.targets.choice import NOBODY
+from osmose.targets import FlipRule
 
 
 class Hard(Method):
@@ -91,28 +92,20 @@ class Hard(Method):
         )
         self.student = student
         self.augmentor = augmentor if isinstance(augmentor, Augmentor) else make_augmentor(augmentor)
-        self.target = find_target(target)
-        self.teachers = [network for name, network in frozen.items() if name.startswith("teacher")]
-        self.initial = frozen.get("initial")
-        self.regression = student.num_classes == 1
+        self.panel = Panel(target, frozen, regression=student.num_classes == 1)
         self.temperature, self.switch_on = temperature, switch_on
         self.l_min, self.l_max, self.consecutive = l_min, l_max, consecutive
         self.lambda_s, self.lambda_t = lambda_s, lambda_t
         self.pool_limit, self.augmentor_batch = pool_limit, augmentor_batch
         self.optimiser, self.augmentor_optimiser = optimiser, augmentor_optimiser
-        if self.regression and self.target.initial:
-            raise UserError(
-                f"target '{target}' compares classes and the student gives one number: use target 'teacher'"
-            )
-        if self.augmentor.joint and self.target.labels:
+        if self.augmentor.joint and self.panel.target.labels:
             raise UserError(
                 f"target '{target}' needs labels, which images blended by augmentor mix do not have: "
                 "use target 'teacher' or 'partition-unsupervised'"
             )
-        if len(self.teachers) > 1 and not self.target.several:
-            raise UserError(f"target '{target}' takes one teacher, {len(self.teachers)} given: use target 'partition'")
         self.phase: Literal["augmentor", "student"] = "augmentor"
         self.crossings = 0
+        self.switched = False
         self.pool: list[dict[str, Tensor]] = []
         self.late = Late()
         self.register_buffer("watched", torch.zeros(4), persistent=False)
@@ -122,16 +115,15 @@ class Hard(Method):
         self.pool = [self._snapshot()]
 
     def needs(self) -> frozenset[str]:
-        needs = {"teacher"} if self.target.teacher else set()
-        if not self.regression:
+        needs = self.panel.needs()
+        if not self.panel.regression:
             needs |= {"same classes"}
-        if self.target.labels or (self.switch_on == "error" and not self.augmentor.joint):
+        if self.switch_on == "error" and not self.augmentor.joint:
             needs |= {"labels", "whole labels"}
         return frozenset(needs)
 
     def taught_by(self, teachers: Sequence[str]) -> str:
-        who = " and ".join(teachers) if self.target.teacher else "itself"
-        return f"{who} on learned augmentations"
+        return f"{self.panel.who(teachers)} on learned augmentations"
 
     def players(self) -> dict[str, Player]:
         return {
@@ -150,15 +142,15 @@ class Hard(Method):
     def _augmentor_step(self, batch: Batch, clock: Clock) -> Step:
         """lambda_t * D[teacher(x~), teacher(x)] - lambda_s * D[student(x~), target(x~)], minimised by the augmentor (eq 3)."""
         rows = slice(self._rows(len(batch.x), clock))
-        x, y = batch.x[rows], None if batch.y is None else batch.y[rows]
+        batch = replace(batch, index=batch.index[rows], x=batch.x[rows], y=None if batch.y is None else batch.y[rows])
         self.student.eval()
         with self._noise(clock):
-            augmented = self.augmentor(x)
-        disagreement, error = self._disagree(augmented, y)
+            augmented = self.augmentor(batch.x)
+        disagreement, error = self._disagree(augmented, batch.y)
         invariance = torch.stack([
-            self._distance(network(augmented).logits, network.signal(batch).logits[rows]) for network in self._speakers()
+            self._distance(network(augmented).logits, network.signal(batch).logits) for network in self.panel.speakers()
         ]).mean()  # fmt: skip
-        self._watch(error, x, augmented)
+        self._watch(error, batch.x, augmented)
         loss = self.lambda_t * invariance - self.lambda_s * disagreement
         return Step(loss, {"invariance": invariance.detach(), "disagreement": disagreement.detach(), "error": error})
 
@@ -191,15 +183,11 @@ class Hard(Method):
     def _disagree(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """D between the student and whoever teaches each sample of x, and the student's error there, detached."""
         student = self.student(x).logits.float()
-        teachers = [teacher(x).logits for teacher in self.teachers] if self.target.teacher else []
-        initial = self._initial()(x).logits if self.target.initial else None
-        choice = self.target.choose(student, initial, teachers, y)
-        disagreement = self._distance(
-            student, choice.logits, keep=choice.source != NOBODY if self.target.nobody else None
-        )
+        choice = self.panel.choose(student, y, lambda network: network(x))
+        disagreement = self._distance(student, choice.logits, keep=self.panel.kept(choice))
         with torch.no_grad():
             truth = y if self.switch_on == "error" else None
-            if self.regression:
+            if self.panel.regression:
                 error = squared_error(student, choice.logits if truth is None else truth)
             else:
                 wanted = choice.logits.argmax(-1) if truth is None else truth
@@ -207,15 +195,8 @@ class Hard(Method):
         return disagreement, error
 
     def _distance(self, student: Tensor, teacher: Tensor, *, keep: Tensor | None = None) -> Tensor:
-        divergence = squared_error if self.regression else kl_divergence
+        divergence = squared_error if self.panel.regression else kl_divergence
         return divergence(student, teacher, temperature=self.temperature, keep=keep)
-
-    def _speakers(self) -> list[Frozen]:
-        return self.teachers if self.target.teacher else [self._initial()]
-
-    def _initial(self) -> Frozen:
-        assert self.initial is not None, "execution always gives it"
-        return self.initial
 
     def _rows(self, count: int, clock: Clock) -> int:
         """How many of a shard's `count` samples the augmentor trains on."""
@@ -232,21 +213,20 @@ class Hard(Method):
     def after_step(self, clock: Clock) -> None:
         if self.augmentor.joint:
             return
-        now = torch.cat(
-            [all_reduce(self.watched, "sum"), torch.tensor([self.phase == "student"], device=self.watched.device)]
-        )
+        before = self.late.swap(all_reduce(self.watched, "sum"))
         self.watched.zero_()
-        before = self.late.swap(now)
         if before is None:
             return
-        count, error, augmented, plain, was_student = before
+        count, error, augmented, plain = before
         if not augmented > 1e-8 * plain:
             raise stop(
                 f"the augmentor collapsed at step {clock.step}: its outputs are "
                 f"{'the same for all inputs' if augmented == augmented else 'no longer finite'}; lower "
                 "method.augmentor_optimiser.lr or raise method.lambda_t"
             )
-        if bool(was_student) == (self.phase == "student"):
+        if self.switched:  # what was held is still the other phase's
+            self.switched = False
+        else:
             self._switch(error / count)
 
     def _switch(self, error: float) -> None:
@@ -255,7 +235,7 @@ class Hard(Method):
         self.crossings = self.crossings + 1 if beyond else 0
         if self.crossings < self.consecutive:
             return
-        self.crossings = 0
+        self.crossings, self.switched = 0, True
         if self.phase == "augmentor":
             self.pool = [*self.pool, self._snapshot()][-self.pool_limit :]
         self.phase = "student" if self.phase == "augmentor" else "augmentor"
@@ -265,12 +245,13 @@ class Hard(Method):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Phase, counter, pool and the number still to be looked at."""
-        return {"phase": self.phase, "crossings": self.crossings, "pool": self.pool, "late": self.late.read()}
+        kept = {name: getattr(self, name) for name in ("phase", "crossings", "switched", "pool")}
+        return {**kept, "late": self.late.read()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from what `get_extra_state` gave."""
         device = self.watched.device
-        self.phase, self.crossings = state["phase"], state["crossings"]
+        self.phase, self.crossings, self.switched = state["phase"], state["crossings"], state["switched"]
         self.pool = [{name: value.to(device) for name, value in kept.items()} for kept in state["pool"]]
         self.late.restore(state["late"])
 

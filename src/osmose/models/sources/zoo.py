@@ -11,6 +11,7 @@ from osmose.models.network import Network, Preprocessing
 from osmose.models.sources import Request, file
 from osmose.models.zoo import FASHION_MNIST, ZOO, Architecture
 from osmose.models.zoo.body import Body
+from osmose.weights import read_about
 
 WEIGHTS = Path(zoo.__file__).parent / "weights"
 _MEAN, _STD = 0.286, 0.353  # of Fashion-MNIST's training pixels
@@ -64,7 +65,7 @@ def _describe(key: str, architecture: Architecture) -> dict[str, Any]:
     with torch.device("meta"):
         params = sum(parameter.numel() for parameter in architecture().parameters())
     path = WEIGHTS / f"{key}.safetensors"
-    about = file.metadata(path) if path.exists() else {}
+    about = read_about(path) if path.exists() else {}
     return {
         "name": f"zoo:{key}",
         "family": architecture.family,
