@@ -5,6 +5,7 @@ import colorsys
 import pytest
 import torch
 
+from osmose import torchvision_ops
 from osmose.data import pixels as px
 
 
@@ -111,3 +112,20 @@ def test_resize_box_is_bilinear_between_pixel_centres():
                 )
                 for got, wanted in zip(resized[i, :, row, column].tolist(), value.tolist(), strict=True):
                     assert abs(got - wanted) <= 0.5 + 1e-9
+
+
+def test_affine_is_that_of_torchvision():
+    torchvision_ops.install()
+    functional = pytest.importorskip("torchvision.transforms.v2.functional")
+    images = torch.randint(0, 256, (5, 3, 17, 22), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    cases = [(0, 0, 1, 0, 0), (30, 0, 1, 0, 0), (0, 20, 1, 0, 0), (-50, -10, 0.7, 3, -2), (140, 5, 1.6, -1, 4)]
+    parts = [torch.tensor(part, dtype=torch.float64) for part in zip(*cases, strict=True)]
+    angle, shear, zoom, down, right = parts
+    found = px.affine(images, angle, shear, zoom, down, right)
+    for number, (turn, lean, factor, below, beside) in enumerate(cases):
+        expected = functional.affine(
+            images[number].float(), angle=turn, translate=[beside, below], scale=factor, shear=[lean, 0.0],
+            interpolation="bilinear",
+        )  # fmt: skip
+        assert (found[number] - expected).abs().max() <= 0.51
+    assert torch.equal(found[0], images[0])

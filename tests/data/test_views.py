@@ -17,9 +17,14 @@ def images():
 INDEX = torch.arange(1000, 1064)
 
 
-@pytest.mark.parametrize("crop", ["none", "shift", "resized"])
-def test_a_row_does_not_depend_on_its_companions(images, crop):
-    views = Views(crop=crop)
+@pytest.mark.parametrize(
+    "settings",
+    [{"crop": crop} for crop in ("none", "shift", "corners", "resized")]
+    + [{"rotate": 30.0, "translate": 0.2, "zoom": (0.8, 1.3), "shear": 10.0}],
+    ids=str,
+)
+def test_a_row_does_not_depend_on_its_companions(images, settings):
+    views = Views(**settings)
     whole = views(images, INDEX, 3)
     order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
     assert torch.equal(views(images[order], INDEX[order], 3), whole[order])
@@ -116,6 +121,42 @@ def test_shift_reaches_every_offset_and_no_other():
     x = Views(crop="shift", pad=2, flip=0.0)(images, torch.arange(2000), 0)
     places = set(map(tuple, x[:, 0].nonzero()[:, 1:].tolist()))
     assert places == {(row, column) for row in range(2, 7) for column in range(2, 7)}
+
+
+def test_corners_are_the_four_farthest_shifts():
+    images = torch.zeros(400, 1, 9, 9, dtype=torch.uint8)
+    images[:, :, 4, 4] = 255
+    x = Views(crop="corners", pad=3, flip=0.0)(images, torch.arange(400), 0)
+    places = x.flatten(1).argmax(1)
+    assert set(places.tolist()) == {9 * row + column for row in (1, 7) for column in (1, 7)}
+    assert min(places.unique(return_counts=True)[1]) > 70
+
+
+@pytest.mark.parametrize(
+    ("settings", "reach"),
+    [
+        ({"rotate": 40.0}, "angle"),
+        ({"shear": 20.0}, "shear"),
+        ({"zoom": (0.5, 2.0)}, "zoom"),
+        ({"translate": 0.25}, "move"),
+    ],
+)
+def test_affine_parameters_are_uniform_and_the_others_rest(images, settings, reach, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("osmose.data.views.px.affine", lambda images, **given: seen.update(given) or images)
+    big = torch.zeros(3000, 1, 12, 14, dtype=torch.uint8)
+    Views(**settings)(big, torch.arange(3000), 0)
+    rest = {"angle": 0.0, "shear": 0.0, "zoom": 1.0, "down": 0.0, "right": 0.0}
+    ranges = {"angle": (-40, 40), "shear": (-20, 20), "zoom": (0.5, 2.0), "down": (-3, 3), "right": (-3.5, 3.5)}
+    moved = {"down", "right"} if reach == "move" else {reach}
+    for name, values in seen.items():
+        if name not in moved:
+            assert (values == rest[name]).all()
+            continue
+        low, high = ranges[name]
+        assert low <= values.min() < low + 0.01 * (high - low)
+        assert high - 0.01 * (high - low) < values.max() <= high
+        assert abs(values.mean().item() - (low + high) / 2) < 0.03 * (high - low)
 
 
 def test_resized_boxes_keep_area_and_aspect():

@@ -4,9 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
-INSTALL = (
-    "import torch; from osmose.models import torchvision_ops; torchvision_ops.install(); torchvision_ops.install(); "
-)
+INSTALL = "import torch; from osmose import torchvision_ops; torchvision_ops.install(); torchvision_ops.install(); "
 
 
 def python(code, **options):

@@ -41,6 +41,33 @@ def resize_box(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width:
     return ((total + whole // 2) // whole).to(torch.uint8)
 
 
+def affine(images: Tensor, angle: Tensor, shear: Tensor, zoom: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Images that were scaled, sheared, turned about their centre and then moved; bilinear, zeros outside.
+
+    Args:
+        images: uint8 [B, C, H, W].
+        angle: float64 [B], degrees clockwise.
+        shear: float64 [B], degrees by which vertical lines lean.
+        zoom: float64 [B], above 1 enlarges.
+        down, right: float64 [B], pixels.
+
+    Returns:
+        uint8 [B, C, H, W], rounded to nearest.
+    """
+    height, width = images.shape[2:]
+    angle, shear, zoom, down, right = (
+        part[:, None, None] for part in (angle.deg2rad(), shear.deg2rad(), zoom, down, right)
+    )
+    cos, sin, lean = (_steady(part) for part in (angle.cos(), angle.sin(), shear.tan()))
+    y = torch.arange(height, device=images.device).double()[:, None] - (height - 1) / 2 - down
+    x = torch.arange(width, device=images.device).double() - (width - 1) / 2 - right
+    across, along = x * cos + y * sin, y * cos - x * sin
+    across = across + along * lean
+    grid = torch.stack([across / zoom * (2 / width), along / zoom * (2 / height)], dim=-1).float()
+    moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return moved.round_().to(torch.uint8)
+
+
 def luma(pixels: Tensor) -> Tensor:
     """The grey value of float [B, 3, H, W], as [B, 1, H, W] (ITU-R 601-2, the weights of torchvision)."""
     red, green, blue = pixels.chunk(3, dim=1)
@@ -76,6 +103,11 @@ def hue(pixels: Tensor, turn: Tensor) -> Tensor:
     k = torch.cat([sixth + 5, sixth + 3, sixth + 1], dim=1)
     k -= (k / 6).floor_().mul_(6)
     return value - torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma)
+
+
+def _steady(values: Tensor) -> Tensor:
+    """Rounded to 2**-24: a tensor's last values may be computed by other code, which differs by less."""
+    return (values * 2**24).round_() / 2**24
 
 
 def _between(start: Tensor, length: Tensor, full: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Numbered views: what is done to a sample's image before a network sees it."""
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -9,7 +10,11 @@ from torch import Tensor
 
 from osmose.data import pixels as px
 from osmose.data.counter_hash import below, chance, counter_hash
+from osmose.data.policies import DRAWS as POLICIES
 from osmose.errors import UserError
+
+_AFFINE_DRAWS, _POLICY_DRAWS = 11, 16
+"""Where the numbers of their draws begin; those before are of crop, flip and colour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +25,17 @@ class Views:
     process and device count. Colour distortion and grayscale leave images of one channel as they are.
 
     Args:
-        crop: "none" keeps the whole image; "shift" pads with zeros and crops at a random place; "resized" crops a
-            random box and resizes it (bilinear) to the image's size.
-        pad: pixels added on each side by "shift".
+        crop: "none" keeps the whole image; "shift" pads with zeros and crops at a random place, "corners" at one of the four
+            corners; "resized" crops a random box and resizes it (bilinear) to the image's size.
+        pad: pixels added on each side by "shift" and "corners".
         scale: smallest and largest share of the area that "resized" crops; the aspect ratio is in 3/4 to 4/3, and a
             box longer than the image is cut.
         flip: probability of a horizontal flip.
+        rotate: degrees that an image is turned by at most, either way.
+        translate: share of its sides that it is moved by at most, either way.
+        zoom: smallest and largest factor of its size.
+        shear: degrees that its vertical lines lean by at most, either way.
+        policy: "trivial-augment" (arXiv 2103.10158) or "augmix" (arXiv 1912.02781), with torchvision's operations.
         colour: probability of colour distortion: brightness, contrast, saturation, hue, in this order.
         colour_strength: s in the factors' range 1 - 0.8 s (not below 0) to 1 + 0.8 s and the hue's turn of up to 0.2 s.
         grayscale: probability of grayscale.
@@ -33,10 +43,15 @@ class Views:
         count: an epoch cycles through so many views; None: a new view every epoch.
     """
 
-    crop: Literal["none", "shift", "resized"] = "none"
+    crop: Literal["none", "shift", "corners", "resized"] = "none"
     pad: int = 4
     scale: tuple[float, float] = (0.25, 1.0)
     flip: float = 0.5
+    rotate: float = 0.0
+    translate: float = 0.0
+    zoom: tuple[float, float] = (1.0, 1.0)
+    shear: float = 0.0
+    policy: Literal["none", "trivial-augment", "augmix"] = "none"
     colour: float = 0.8
     colour_strength: float = 1.0
     grayscale: float = 0.2
@@ -45,10 +60,15 @@ class Views:
 
     def __post_init__(self) -> None:
         for key, valid, rule in (
-            ("crop", self.crop in ("none", "shift", "resized"), "none, shift or resized"),
+            ("crop", self.crop in ("none", "shift", "corners", "resized"), "none, shift, corners or resized"),
             ("pad", self.pad >= 0, "at least 0"),
             ("scale", 0 < self.scale[0] <= self.scale[1] <= 1, "two shares, 0 < smallest <= largest <= 1"),
             ("flip", 0 <= self.flip <= 1, "a probability"),
+            ("rotate", 0 <= self.rotate <= 180, "degrees, 0 to 180"),
+            ("translate", 0 <= self.translate <= 1, "a share, 0 to 1"),
+            ("zoom", 0 < self.zoom[0] <= self.zoom[1] < math.inf, "two factors, 0 < smallest <= largest"),
+            ("shear", 0 <= self.shear < 90, "degrees, 0 to below 90"),
+            ("policy", self.policy == "none" or self.policy in POLICIES, "none, trivial-augment or augmix"),
             ("colour", 0 <= self.colour <= 1, "a probability"),
             ("colour_strength", 0 <= self.colour_strength <= 2.5, "between 0 and 2.5"),
             ("grayscale", 0 <= self.grayscale <= 1, "a probability"),
@@ -87,14 +107,20 @@ class Views:
         numbers = torch.arange(11, device=index.device)[:, None]
         draws = counter_hash(self.seed, index, view, numbers)
         flip, top, left, area, aspect, colour, bright, contrast, saturation, hue, gray = draws
-        if self.crop == "shift":
-            places = 2 * self.pad + 1
-            images = px.shift(images, self.pad, below(top, places), below(left, places))
+        if self.crop in ("shift", "corners"):
+            places, apart = (2, 2 * self.pad) if self.crop == "corners" else (2 * self.pad + 1, 1)
+            images = px.shift(images, self.pad, below(top, places) * apart, below(left, places) * apart)
         elif self.crop == "resized":
             height, width = self._box(area, aspect, *images.shape[2:])
             corner = below(top, images.shape[2] - height + 1), below(left, images.shape[3] - width + 1)
             images = px.resize_box(images, *corner, height, width)
         images = torch.where(_each(chance(flip, self.flip)), images.flip(-1), images)
+        if self._moves:
+            images = self._move(images, counter_hash(self.seed, index, view, numbers[:5] + _AFFINE_DRAWS))
+        if self.policy != "none":
+            apply, count = POLICIES[self.policy]
+            numbers = torch.arange(_POLICY_DRAWS, _POLICY_DRAWS + count, device=index.device)[:, None]
+            images = apply(images, counter_hash(self.seed, index, view, numbers))
 
         x = self.plain(images)
         if x.shape[1] != 3:
@@ -109,6 +135,23 @@ class Views:
         if self.grayscale:
             x = torch.where(_each(chance(gray, self.grayscale)), px.luma(x), x)
         return x
+
+    @property
+    def _moves(self) -> bool:
+        return bool(self.rotate or self.translate or self.shear or self.zoom != (1.0, 1.0))
+
+    def _move(self, images: Tensor, draws: Tensor) -> Tensor:
+        """The images under random affine transformations, from draws [5, B]."""
+        turn, lean, zoom, down, right = draws
+        height, width = images.shape[2:]
+        return px.affine(
+            images,
+            angle=_between(turn, -self.rotate, self.rotate).double(),
+            shear=_between(lean, -self.shear, self.shear).double(),
+            zoom=_between(zoom, *self.zoom).double(),
+            down=_between(down, -self.translate * height, self.translate * height).double(),
+            right=_between(right, -self.translate * width, self.translate * width).double(),
+        )
 
     def _factor(self, draw: Tensor) -> Tensor:
         """Factors [B, 1, 1, 1] of brightness, contrast or saturation."""

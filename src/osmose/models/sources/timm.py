@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import nn
 
+from osmose import torchvision_ops
 from osmose.errors import UserError, missing_extra, unknown
-from osmose.models import torchvision_ops
 from osmose.models.network import Network, Preprocessing
 from osmose.models.sources import Request
 
