@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
-from osmose import execution
+from osmose import api, execution
 from osmose.augmentors import load_augmentor
 from osmose.data import load_data
 from osmose.data.loader import Loader
@@ -348,6 +348,26 @@ def test_a_folder_of_an_earlier_version_goes_on(execute, left, tmp_path):
     before = left(tmp_path / "run")
     execute(tmp_path / "run")
     assert left(tmp_path / "run") == before
+
+
+def test_accuracy_on_corrupted_images(execute, tmp_path):
+    numbers = execute(tmp_path / "run", corruptions=["translate:2", "impulse_noise:1"]).numbers
+    found = numbers["corrupted"]
+    assert set(found) == {"before", "after", "chosen", "teacher1", "by_corruption"}
+    assert set(found["by_corruption"]) == {"translate:2", "impulse_noise:1"}
+    for role in ("before", "after", "chosen", "teacher1"):
+        parts = [one[role] for one in found["by_corruption"].values()]
+        assert found[role] == pytest.approx(sum(parts) / 2)
+    saved = api.robustness([str(f"file:{tmp_path / 'run'}")], data=numbers["data"], corruptions=["translate:2"])
+    assert saved["summary"][0]["translate"] == found["by_corruption"]["translate:2"]["after"]
+    assert saved["summary"][0]["clean"] == numbers["accuracy_after"]
+
+
+@pytest.mark.parametrize("name", ["foog", "fog:9"])
+def test_an_unknown_corruption_is_found_before_the_first_step(execute, tmp_path, name):
+    with pytest.raises(UserError, match="corruption"):
+        execute(tmp_path / "run", corruptions=[name])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_mistake_leaves_no_folder(execute, tmp_path):

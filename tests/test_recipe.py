@@ -132,7 +132,7 @@ def test_methods_come_as_typed_objects():
         ({"data": 5}, None),
         ({"data": {"labelled": "perhaps"}}, "key 'data.labelled' is 'perhaps': expected bool"),
         ({"data": {"image_size": [1, 2]}}, "key 'data.image_size' is [1, 2]: expected int or none"),
-        ({"view": {"crop": "shfit"}}, "key 'view.crop' is 'shfit': expected one of ['none', 'shift', 'resized']"),
+        ({"view": {"crop": "shfit"}}, "key 'view.crop' is 'shfit': expected one of ['none', 'shift', 'corners', 'resized']"),
         ({"view": {"scale": [1, 2, 3]}}, "key 'view.scale' is [1, 2, 3]: expected tuple with 2 elements"),
         ({"method": {"lr": 0.1}}, "unknown key 'method.lr': did you mean 'method.optimiser.lr'?"),
         ({"optimizer": "adam"}, "unknown key 'optimizer': did you mean 'method.optimiser'?"),

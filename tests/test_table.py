@@ -11,7 +11,13 @@ from osmose.errors import UserError
 def make_row(student: str, teacher: str | None, delta: float, seed: int = 0, p: float = 0.5, **more: Any) -> table.Row:
     """A row whose held-out delta is twice the test's, with opposite sign."""
     identity = {"student": student, "teacher": teacher, "method": "kl", "settings": "", "seed": seed, **more}
-    test = {"transfer_delta": delta, "knowledge_gain": delta + 1, "knowledge_loss": 1.0, "mcnemar_p": p}
+    test = {
+        "accuracy_after": 80 + delta,
+        "transfer_delta": delta,
+        "knowledge_gain": delta + 1,
+        "knowledge_loss": 1.0,
+        "mcnemar_p": p,
+    }
     heldout = {**test, "transfer_delta": -2 * delta}
     return table.row(identity, {**test, "heldout": heldout, "chosen": None, "environment": {"torch": "2"}})
 
@@ -44,6 +50,17 @@ def test_summary_against_numbers_worked_out_by_hand(rows: list[table.Row]) -> No
     assert (heldout["part"], heldout["success_rate_median"]) == ("held-out", 50.0)
     assert heldout["success_rate_pooled"] == pytest.approx(100 * 2 / 6)
     assert heldout["delta_max"] == 6.0
+
+
+def test_accuracy_on_corrupted_images_where_it_was_measured() -> None:
+    rows = [make_row("a", "x", delta, seed=seed) for seed, delta in enumerate((1.0, 2.0))]
+    summary, heldout = table.summarise(rows)
+    assert summary["accuracy_mean"] == 81.5
+    assert "corrupted_mean" not in summary
+    corrupted = [{**one, "corrupted_after": after} for one, after in zip(rows, (40.0, 43.0), strict=True)]
+    summary, heldout = table.summarise(corrupted)
+    assert (summary["corrupted_mean"], summary["corrupted_sd"]) == (41.5, pytest.approx(sqrt(4.5)))
+    assert "corrupted_mean" not in heldout
 
 
 def test_success_rate_as_median_over_students_differs_from_pooled() -> None:

@@ -5,25 +5,35 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import nn
 
 from osmose import execution, grid
 from osmose import recipe as recipes
-from osmose.data import load_data
-from osmose.errors import UserError
+from osmose.data import Dataset, load_data
+from osmose.data.corruptions import check_available, parse
+from osmose.data.domains import Domain, corrupted, open_domains
+from osmose.data.images import Decoding
+from osmose.data.split import stratified
+from osmose.errors import UserError, check
 from osmose.evaluate import accuracy, mean_squared_error, predict
+from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.evaluate.transfer import right
 from osmose.execution import Result, execute
 from osmose.models import load_model
+from osmose.models.network import Network
 from osmose.pair_check import check_head
+from osmose.random import generator
 from osmose.stages import execute_stages
 
-__all__ = ["Result", "evaluate", "run", "study", "transfer"]
+__all__ = ["Result", "evaluate", "robustness", "run", "study", "transfer"]
 
 Model = str | nn.Module
 Numbers = dict[str, Any]
@@ -182,22 +192,101 @@ def evaluate(
     settings = recipes.data_settings(data)
     loaded = load_data(**vars(settings))
     split = {"test": loaded.test, "heldout": lambda: loaded.heldout, "train": lambda: loaded.train}[part]()
-    network = (
-        load_model(copy.deepcopy(model), channels=loaded.channels)
-        if isinstance(model, nn.Module)
-        else load_model(model, classes=loaded.classes, channels=loaded.channels, image_size=loaded.image_size)
-    )
+    network = _load_for(model, loaded)
     if split is None or split.labels is None:
         raise UserError(f"{settings.name} has no labelled part '{part}': use another --part")
-    if loaded.classes and network.classes != loaded.classes:
-        network.reorder(loaded.classes)
     check_head(network.name, network, loaded)
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
     outputs = predict(network, split)
     numbers = {"model": network.name, "data": settings.name, "part": part, "samples": len(split)}
     if loaded.task == "regression":
         return {**numbers, "mse": mean_squared_error(outputs, split)}
     return {**numbers, "accuracy": accuracy(right(outputs, split))}
+
+
+def robustness(
+    models: Sequence[Model],
+    *,
+    data: str | Mapping[str, Any] = "fashion-mnist-mini",
+    corruptions: Iterable[str] = ("all",),
+    in_domain: Iterable[str | Path] = (),
+    out_of_domain: Iterable[str | Path] = (),
+    samples: int | None = None,
+    workers: int = 0,
+    quiet: bool = True,
+) -> Numbers:
+    """Accuracy of models on corrupted test images and on folders of other images, side by side.
+
+    Args:
+        models: names or modules; every model sees the same images. The first is what the others' gaps are measured from.
+        data: a data set with classes, by name or path, or the section `data` of a recipe.
+        corruptions: "fog" at five severities, "fog:3" at one, "all" for the nineteen of ImageNet-C; "translate" is MNIST-C's.
+        in_domain, out_of_domain: folders, in the layouts of `osmose.data.domains.open_domains`.
+        samples: a stratified part of the test images to corrupt; none takes all.
+        workers: processes that read and corrupt images.
+        quiet: show no progress.
+
+    Returns:
+        {"data", "samples", "rows": for each model and each domain its accuracy in percent, "summary": for each model the
+        numbers of `osmose.evaluate.robustness.summarise`, "gaps": how far each other model is behind the first one}.
+
+    Raises:
+        UserError: for an unknown corruption, a model that does not fit the data, a folder in no known layout, or a missing extra.
+    """
+    check(bool(models), "models", models, "at least one model")
+    check(samples is None or samples >= 1, "samples", samples, "at least 1")
+    check(workers >= 0, "workers", workers, "at least 0")
+    wanted = parse(corruptions)
+    check_available(wanted)
+    settings = recipes.data_settings(data)
+    loaded = load_data(**vars(settings))
+    if loaded.num_classes is None:
+        raise UserError(f"{settings.name} has numbers for labels: robustness compares classes; use osmose evaluate")
+    networks: dict[str, Network] = {}
+    for model in models:
+        network = _load_for(model, loaded)
+        check_head(network.name, network, loaded)
+        networks[network.name if network.name not in networks else f"{network.name} ({len(networks) + 1})"] = (
+            network.eval()
+        )
+    classes = loaded.classes or tuple(map(str, range(loaded.num_classes)))
+    decoding = Decoding(settings.image_size, settings.crop_ratio)
+    shape = (loaded.channels, *loaded.image_size)
+    folders = {
+        kind: [domain for folder in given for domain in open_domains(Path(folder), classes, decoding, shape)]
+        for kind, given in (("in_domain", in_domain), ("out_of_domain", out_of_domain))
+    }
+    test = loaded.test()
+    if samples is not None and samples < len(test):
+        assert test.labels is not None
+        test = test.subset(stratified(test.labels, samples, generator(settings.split_seed, "robustness/samples")))
+    domains = {
+        "clean": [Domain("clean", test)],
+        "corrupted": [corrupted(test, corruption) for corruption in wanted],
+        **folders,
+    }
+    rows = []
+    for kind, domain in _tracked([(kind, domain) for kind, found in domains.items() for domain in found], quiet=quiet):
+        for name, value in domain_accuracy(networks, domain, workers=workers).items():
+            rows.append({"model": name, "kind": kind, "group": domain.group, "part": domain.part, "accuracy": value})
+    summary = summarise(rows)
+    return {"data": settings.name, "samples": len(test), "rows": rows, "summary": summary, "gaps": gaps(summary)}
+
+
+def _tracked(items: list[Any], *, quiet: bool) -> Iterable[Any]:
+    """The items, with a bar on stderr that says how many are left."""
+    return track(items, "domains", console=Console(file=sys.stderr), disable=quiet)
+
+
+def _load_for(model: Model, data: Dataset) -> Network:
+    """A model that is tested on data, with its outputs in the order of the data's classes, on the best device."""
+    network = (
+        load_model(copy.deepcopy(model), channels=data.channels)
+        if isinstance(model, nn.Module)
+        else load_model(model, classes=data.classes, channels=data.channels, image_size=data.image_size)
+    )
+    if data.classes and network.classes != data.classes:
+        network.reorder(data.classes)
+    return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def default_folder(recipe: recipes.Recipe, whole: str | None = None) -> Path:

@@ -106,6 +106,21 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("model", metavar="MODEL")
     evaluate.add_argument("--data", metavar="DATA", default="fashion-mnist-mini", help="and --data.image_size N, ...")
     evaluate.add_argument("--part", choices=["test", "heldout", "train"], default="test")
+    robustness = command(
+        "robustness", _robustness, "Accuracy of models on corrupted images and on other folders of images."
+    )
+    robustness.add_argument("models", metavar="MODEL", nargs="+", help="gaps are measured from the first")
+    robustness.add_argument("--data", metavar="DATA", default="fashion-mnist-mini", help="and --data.image_size N, ...")
+    robustness.add_argument(
+        "--corruptions", nargs="*", default=["all"], metavar="NAME",
+        help="fog at five severities, fog:3 at one, translate, or all for ImageNet-C's nineteen (default)",
+    )  # fmt: skip
+    robustness.add_argument("--in-domain", nargs="*", default=[], metavar="DIR", help="folders of more test images")
+    robustness.add_argument("--out-of-domain", nargs="*", default=[], metavar="DIR", help="folders of other images")
+    robustness.add_argument("--samples", type=int, metavar="N", help="test images to corrupt (default: all)")
+    robustness.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that corrupt"
+    )
     study = command("study", _study, "Run a grid of recipes and tabulate it; finished runs are not run again.")
     study.add_argument("study", metavar="STUDY", help="a YAML file or a packaged study's name")
     study.add_argument("--output", metavar="DIR", help="the study's folder (default: studies/NAME)")
@@ -227,6 +242,17 @@ def _evaluate(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     return 0
 
 
+def _robustness(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose import api
+
+    numbers = api.robustness(
+        options.models, data=changes["data"], corruptions=options.corruptions, in_domain=options.in_domain,
+        out_of_domain=options.out_of_domain, samples=options.samples, workers=options.workers, quiet=options.json,
+    )  # fmt: skip
+    _print(options, numbers, _show_robustness)
+    return 0
+
+
 def _study(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     from osmose import api
 
@@ -286,6 +312,10 @@ def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
     row("transfer delta", None, "transfer_delta", "{:+.2f} points")
     row("newly right (gain)", None, "knowledge_gain")
     row("newly wrong (loss)", None, "knowledge_loss")
+    if "corrupted" in numbers:
+        corrupted = numbers["corrupted"]
+        cells = [corrupted["before"], corrupted["after"], corrupted.get("chosen")]
+        table.add_row("accuracy on corrupted images", *("" if cell is None else f"{cell:.2f} %" for cell in cells))
     row("McNemar p", None, "mcnemar_p", "{:.2g}")
     if "positive_flips_after" in numbers:
         row("teacher right, student wrong", "positive_flips_before", "positive_flips_after")
@@ -295,11 +325,24 @@ def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
     if accuracies is not None:
         several = accuracies if isinstance(accuracies, list) else [accuracies]
         console.print("teacher accuracy " + ", ".join(f"{value:.2f} %" for value in several))
+    on_corrupted = [value for role, value in numbers.get("corrupted", {}).items() if role.startswith("teacher")]
+    if on_corrupted:
+        console.print("teacher accuracy on corrupted images " + ", ".join(f"{value:.2f} %" for value in on_corrupted))
     if numbers["share"]:
         console.print(
             "share of samples taught by " + ", ".join(f"{who} {v:.1%}" for who, v in numbers["share"].items())
         )
     console.print(f"trained in {numbers['seconds']} s")
+
+
+def _show_robustness(numbers: dict[str, Any]) -> None:
+    """A column a model and then a column of each model's gap to the first."""
+    first, *_ = summary = numbers["summary"]
+    columns = {row["model"]: row for row in summary}
+    columns |= {f"{row['model']}_behind": row for row in numbers["gaps"]}
+    keys = [key for key in first if key != "model"]
+    _show_rows([{"accuracy": key, **{name: round(row[key], 2) for name, row in columns.items()}} for key in keys])
+    print(f"percent of {numbers['samples']} test samples of {numbers['data']}, each the mean over its parts")
 
 
 def _show_study(numbers: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import lightning_fabric
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 import osmose
+from osmose.data.corruptions import Corruption, check_available, parse
 from osmose.data.dataset import Dataset, Split, load_data
+from osmose.data.domains import corrupted
 from osmose.data.feed import ViewFeed
 from osmose.data.loader import Loader
 from osmose.data.sources import find
@@ -31,6 +34,7 @@ from osmose.engine.progress import Progress
 from osmose.errors import UserError
 from osmose.evaluate import mean_squared_error, predict
 from osmose.evaluate.heldout import HeldOut
+from osmose.evaluate.robustness import domain_accuracy
 from osmose.evaluate.transfer import right, transfer_numbers
 from osmose.models import load_model
 from osmose.models.network import Network
@@ -199,6 +203,9 @@ def prepare(
     with stream(recipe.seed, "method/init"):
         method = cls(cast.student, frozen, **arguments)
         method.fit_to(cast.data.train.images.shape)
+    check_available(parse(recipe.corruptions))
+    if recipe.corruptions and cast.data.task == "regression":
+        raise UserError(f"key 'corruptions' is of images with classes, {recipe.data.name} has numbers: leave it out")
     names = {name: cast.teachers[role] for role, name in recipe.roles.items()}
     notes = cast.notes + check_pair(cast.student, names, cast.data, method)
     if recipe.blend.mixes and "whole labels" in method.needs():
@@ -250,6 +257,10 @@ def final_numbers(recipe: Recipe, cast: Cast, students: Mapping[str, Network], d
         logits = {role: predict(network.to(device), split) for role, network in networks.items()}
         measured[part] = _measure(logits, split, list(students), list(cast.teachers))
     test, heldout = measured["test"], measured.get("heldout", {})
+    if recipe.corruptions:
+        test["after"]["corrupted"] = _measure_corrupted(
+            parse(recipe.corruptions), parts["test"], networks, recipe.workers
+        )
     return {
         "student": recipe.student,
         "teacher": recipe.teacher,
@@ -289,6 +300,20 @@ def _measure(
     correct = {role: right(values, split) for role, values in logits.items()}
     return {
         role: transfer_numbers(correct["before"], correct[role], [correct[t] for t in teachers]) for role in students
+    }
+
+
+def _measure_corrupted(
+    corruptions: list[Corruption], test: Split, networks: Mapping[str, Network], workers: int
+) -> dict[str, Any]:
+    """The accuracies on corrupted test images: means, and for each corruption and severity; by role."""
+    by_corruption = {
+        f"{one.name}:{one.severity}": domain_accuracy(networks, corrupted(test, one), workers=workers)
+        for one in corruptions
+    }
+    return {
+        **{role: fmean(found[role] for found in by_corruption.values()) for role in networks},
+        "by_corruption": by_corruption,
     }
 
 

@@ -67,6 +67,8 @@ class Recipe(Training):
         view: what is done to an image before networks see it.
         blend: what is done to a batch after that.
         method: the method's name and settings.
+        corruptions: corruptions of the test part on which students and teachers are tested too: "fog" at five severities,
+            "fog:3" at one, "translate", or "all" for the nineteen of ImageNet-C.
     """
 
     teacher: str | list[str] | None = None
@@ -75,6 +77,7 @@ class Recipe(Training):
     view: Views = field(default_factory=Views)
     blend: Blend = field(default_factory=Blend)
     method: Plain = field(default_factory=lambda: {"name": "distill"})
+    corruptions: list[str] = field(default_factory=list)
 
     @property
     def roles(self) -> dict[str, str]:

@@ -19,13 +19,15 @@ _LEGEND = """\
 Success rate of a student: the share of its teachers with a positive transfer delta. Its median is over students; pooled is over
 all pairs. A pair's delta, gain and loss are means over its seeds; seed sd is the standard deviation between a pair's seeds
 (root mean square over pairs). Better and worse: the share of runs, seeds counted singly, whose change McNemar's test finds
-significant (p < 0.05). Deltas in points, all else in percent. A control without a teacher counts each student as one pair."""
+significant (p < 0.05). After is the mean accuracy; corrupted that on corrupted test images, with its deviation over runs. Deltas
+in points, all else in percent. A control without a teacher counts each student as one pair."""
 
 _SUMMARY = {
     "on": "part", "method": "method", "settings": "settings", "students": "students", "pairs": "pairs", "runs": "runs",
     "success, median": "success_rate_median", "pooled": "success_rate_pooled", "delta, mean": "delta_mean",
     "median": "delta_median", "min": "delta_min", "max": "delta_max", "seed sd": "delta_seed_sd",
     "better": "significantly_better", "worse": "significantly_worse", "gain": "gain_mean", "loss": "loss_mean",
+    "after": "accuracy_mean", "corrupted": "corrupted_mean", "its sd": "corrupted_sd",
     "mse, median": "mse_median", "smallest": "mse_min", "largest": "mse_max",
 }  # fmt: skip
 _RUNS = {
@@ -110,7 +112,17 @@ def _measures(rows: list[Row], prefix: str) -> Row:
         "significantly_worse": 100 * sum(delta < 0 for delta in significant) / len(rows),
         "gain_mean": fmean(of_pairs("knowledge_gain")),
         "loss_mean": fmean(of_pairs("knowledge_loss")),
+        "accuracy_mean": fmean(one[prefix + "accuracy_after"] for one in rows),
+        **_corrupted(rows, prefix),
     }
+
+
+def _corrupted(rows: list[Row], prefix: str) -> Row:
+    """Mean and standard deviation over runs of the accuracy on corrupted images, where it was measured."""
+    found = [one[f"{prefix}corrupted_after"] for one in rows if f"{prefix}corrupted_after" in one]
+    if not found:
+        return {}
+    return {"corrupted_mean": fmean(found), "corrupted_sd": stdev(found) if len(found) > 1 else None}
 
 
 def write(folder: Path, rows: Sequence[Row], about: Mapping[str, str]) -> None:

@@ -14,7 +14,8 @@ class Split:
 
     Args:
         images: where the pixels come from.
-        labels: int64 [N] classes or float32 [N] values; None when unlabelled.
+        labels: int64 [N] classes, booleans [N, classes] where a sample has several (evaluation only), or float32 [N] values; None
+            when unlabelled.
         index: int64 [N] sample numbers, the same in every subset.
     """
 

@@ -11,8 +11,10 @@ from osmose.evaluate.mcnemar import mcnemar
 
 
 def right(logits: Tensor, split: Split) -> Tensor:
-    """Booleans [n]: whether each sample's highest logit is that of its label."""
+    """Booleans [n]: whether each sample's highest logit is that of its label, or of one of its labels."""
     assert split.labels is not None
+    if split.labels.ndim == 2:
+        return split.labels.gather(1, logits.argmax(-1, keepdim=True)).squeeze(1)
     return logits.argmax(-1) == split.labels
 
 

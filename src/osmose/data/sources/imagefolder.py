@@ -45,9 +45,9 @@ def open_imagefolder(folder: Path | None, decoding: Decoding) -> Parts:
     if test_folder and _class_names(test_folder) != classes:
         odd = min(set(_class_names(test_folder)) ^ set(classes))
         raise UserError(f"class '{odd}' is not in both {train_folder} and {test_folder}: give both the same classes")
-    images, labels = _list(train_folder, classes)
+    images, labels = list_images(train_folder, classes)
     decoded = DecodedImages(images, decoding)
-    test = partial(_test, *_list(test_folder, classes), decoded) if test_folder else None
+    test = partial(_test, *list_images(test_folder, classes), decoded) if test_folder else None
     return Parts(Split(decoded, labels, torch.arange(len(labels))), classes, test=test)
 
 
@@ -62,7 +62,8 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return names
 
 
-def _list(folder: Path, classes: tuple[str, ...]) -> tuple[ImageFiles, torch.Tensor]:
+def list_images(folder: Path, classes: tuple[str, ...]) -> tuple[ImageFiles, torch.Tensor]:
+    """The files in the class folders of `folder`, and their labels; raises UserError for an empty one."""
     paths, labels = [], []
     for label, name in enumerate(classes):
         of_class = sorted(p for p in (folder / name).iterdir() if p.is_file() and not p.name.startswith("."))
