@@ -27,7 +27,60 @@ def test_the_student_has_the_parameters_of_its_description():
     assert network(torch.rand(2, 1, 28, 28)).features.shape == (2, 32)
 
 
-@pytest.mark.parametrize("key", ["cnn", "mlp"])
+def test_the_vision_transformer_has_the_parameters_of_its_description():
+    network = load_model("fresh:nix:vit", num_classes=10)
+    layer = 2 * 64 + 64 * 3 * 512 + (512 * 64 + 64) + 2 * 64 + (64 * 128 + 128) + (128 * 64 + 64)
+    expected = (49 * 64 + 64) + 64 + 17 * 64 + 6 * layer + 2 * 64 + (64 * 128 + 128) + (128 * 10 + 10)
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected
+    out = network(torch.rand(2, 1, 28, 28))
+    assert (out.logits.shape, out.features.shape) == ((2, 10), (2, 128))
+    assert abs(network.body.position.std().item() - 1) < 0.1
+    assert load_model("fresh:nix:vit-cifar10", num_classes=10, channels=3, image_size=(32, 32)).body.position.shape == (
+        1,
+        65,
+        512,
+    )
+
+
+def test_the_classifier_reads_the_class_token_which_attends_to_every_patch():
+    body = load_model("fresh:nix:vit", num_classes=10).body.eval()
+    x = torch.rand(1, 1, 28, 28, requires_grad=True)
+    tokens = []
+    body.norm.register_forward_hook(lambda _, inputs, outputs: tokens.append(outputs))
+    logits = body(x)
+    assert torch.equal(body.head(tokens[0][:, 0]), logits)
+    logits.sum().backward()
+    assert (x.grad.unfold(2, 7, 7).unfold(3, 7, 7).abs().sum((-1, -2)) > 0).all()
+
+
+def test_a_layer_against_plain_attention():
+    body = load_model("fresh:nix:vit", num_classes=10).body.eval()
+    layer, x = body.layers[0], torch.randn(2, 5, 64)
+    normal = layer.norm(x)
+    q, k, v = (part.view(2, 5, 8, 64) for part in layer.qkv(normal).chunk(3, dim=-1))
+    said = torch.zeros(2, 5, 8, 64)
+    for image in range(2):
+        for head in range(8):
+            weights = (q[image, :, head] @ k[image, :, head].T / 8).softmax(-1)
+            said[image, :, head] = weights @ v[image, :, head]
+    after = x + layer.out(said.flatten(2))
+    torch.testing.assert_close(layer(x), after + layer.mlp(after))
+
+
+def test_the_residual_network_keeps_the_size_of_small_images():
+    network = load_model("fresh:nix:resnet18", num_classes=10).eval()
+    seen = []
+    network.body.layer1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    assert network(torch.rand(2, 1, 28, 28)).logits.shape == (2, 10)
+    assert seen == [(2, 64, 28, 28)]
+
+
+def test_patches_must_divide_the_image():
+    with pytest.raises(UserError, match="patches of 7 pixels do not divide images of 32x32"):
+        load_model("fresh:nix:vit", num_classes=10, image_size=(32, 32))
+
+
+@pytest.mark.parametrize("key", ["cnn", "mlp", "vit-cifar10", "resnet18"])
 def test_images_stay_in_0_to_1_and_a_saved_network_comes_back(key, tmp_path):
     network = load_model(f"fresh:nix:{key}", num_classes=4, channels=3, image_size=(32, 32)).eval()
     assert (network.preprocessing.mean, network.preprocessing.std) == ((0.0,) * 3, (1.0,) * 3)
