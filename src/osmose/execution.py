@@ -19,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 import osmose
+from osmose.data.batch import Batch
 from osmose.data.corruptions import Corruption, check_available, parse
 from osmose.data.dataset import Dataset, Split, load_data
 from osmose.data.domains import corrupted
 from osmose.data.feed import ViewFeed
 from osmose.data.loader import Loader
 from osmose.data.sources import find
+from osmose.data.views import Views
 from osmose.engine.chosen import Chosen
 from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.folder import RunFolder
@@ -44,6 +46,9 @@ from osmose.random import stream
 from osmose.recipe import Recipe, completed
 from osmose.signals import Frozen
 from osmose.weights import read_weights
+
+_DRAWN = 8
+"""Samples in a run's pictures."""
 
 Modules = Mapping[str, nn.Module]
 """Networks given as modules, by role: "student", "teacher1", "teacher2", ..."""
@@ -144,6 +149,7 @@ def execute(
                 numbers["share"] = _shares(folder.metrics)
                 if numbers["chosen"]:
                     numbers["chosen"] = {"epoch": chosen.epoch, **numbers["chosen"]}
+                engine.method.draw(output, _plain_batch(cast.data.train, fabric.device))
                 folder.finish({**numbers, "seconds": round(engine.seconds, 1), "environment": environment(fabric)})
         return Result(student.cpu().eval(), folder.result() or {}, output)
 
@@ -315,6 +321,13 @@ def _measure_corrupted(
         **{role: fmean(found[role] for found in by_corruption.values()) for role in networks},
         "by_corruption": by_corruption,
     }
+
+
+def _plain_batch(train: Split, device: torch.device) -> Batch:
+    """A few training samples as they are."""
+    few = train.subset(torch.linspace(0, len(train) - 1, min(_DRAWN, len(train))).long())
+    x = Views.plain(few.images.read(torch.arange(len(few)))).to(device)
+    return Batch(index=few.index, view=None, x=x, y=few.labels)
 
 
 def _shares(metrics: Path) -> dict[str, float]:

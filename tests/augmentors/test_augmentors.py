@@ -208,3 +208,26 @@ def test_files_that_hold_no_augmentor(tmp_path):
     }.items():
         with pytest.raises(UserError, match=message):
             load_augmentor(tmp_path / name)
+
+
+def quantities_of(matrix):
+    """Those of an affine augmentor that always gives the image the transformation `matrix` [2, 3] in [-1, 1] coordinates."""
+    augmentor = Affine(noise=1e-9)
+    turned = torch.linalg.inv(matrix[:, :2])
+    inverse = torch.cat([turned, -turned @ matrix[:, 2:]], dim=1)
+    augmentor.mean.data = (inverse - torch.eye(2, 3, dtype=torch.float64)).float()
+    return {name: draws.mean().item() for name, draws in augmentor.quantities(5).items()}
+
+
+@pytest.mark.parametrize(("turn", "lean", "wide", "high", "right", "down"), [
+    (0, 0, 1, 1, 0, 0), (30, 0, 1, 1, 0, 0), (0, 20, 1, 1, 0, 0), (0, 0, 1.5, 0.7, 0, 0), (-50, 10, 0.8, 1.2, 0.25, -0.1),
+])  # fmt: skip
+def test_what_an_affine_transformation_does_is_read_back(turn, lean, wide, high, right, down):
+    cos, sin, tan = math.cos(math.radians(turn)), math.sin(math.radians(turn)), math.tan(math.radians(lean))
+    rotation = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
+    shear = torch.tensor([[1, -tan], [0, 1]], dtype=torch.float64)
+    zoom = torch.tensor([[wide, 0], [0, high]], dtype=torch.float64)
+    shift = torch.tensor([[2 * right], [2 * down]], dtype=torch.float64)
+    found = quantities_of(torch.cat([rotation @ shear @ zoom, shift], dim=1))
+    expected = [right, down, turn, wide, high, lean]
+    assert list(found.values()) == pytest.approx(expected, abs=1e-3)

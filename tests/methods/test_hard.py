@@ -185,13 +185,13 @@ def test_the_pool_keeps_the_newest():
         with torch.no_grad():
             method.augmentor.mean.fill_(float(number))
         method.phase = "augmentor"
-        method._switch(1.0)
+        method._switch(1.0, 0)
     assert [kept["mean"][0, 0].item() for kept in method.pool] == [2.0, 3.0]
 
 
 def test_the_pool_is_a_copy():
     method = build(consecutive=1)
-    method._switch(1.0)
+    method._switch(1.0, 0)
     with torch.no_grad():
         method.augmentor.mean.add_(1.0)
     assert all(kept["mean"].abs().max() < 1 for kept in method.pool)

@@ -41,6 +41,23 @@ class Affine(Augmentor):
         draws = torch.randn(count, 2, 3, device=self.mean.device)
         return self.identity + self.mean + self.log_deviation.exp() * draws
 
+    @torch.no_grad()
+    def quantities(self, count: int) -> dict[str, Tensor]:
+        """What the transformations do to an image: each is read as zoom, then shear, then rotation, then shift."""
+        inverse = self.matrices(count).double()
+        turned, moved = torch.linalg.inv(inverse[:, :, :2]), inverse[:, :, 2:]
+        right, down = (-(turned @ moved).squeeze(-1)).T
+        (a, b), (c, d) = turned[:, 0].T, turned[:, 1].T
+        zoom_x = (a.square() + c.square()).sqrt()
+        return {
+            "shift right, share of width": right / 2,
+            "shift down, share of height": down / 2,
+            "rotation, degrees": torch.atan2(c, a).rad2deg(),
+            "zoom across": zoom_x,
+            "zoom along": (a * d - b * c) / zoom_x,
+            "shear, degrees": torch.atan2(-(a * b + c * d), a * d - b * c).rad2deg(),
+        }
+
     def forward(self, x: Tensor) -> Tensor:
         grid = F.affine_grid(self.matrices(len(x)), list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -33,6 +33,10 @@ class Augmentor(nn.Module, ABC):
         """
         self.shape = shape
 
+    def quantities(self, count: int) -> dict[str, Tensor]:
+        """What people may want to follow while it learns: `count` draws [count] of each quantity by name, with its unit."""
+        return {}
+
     def save(self, path: Path, **metadata: Any) -> None:
         """Write what `load_augmentor` needs to build it again; whole or not at all.
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -63,6 +64,14 @@ class Method(nn.Module, ABC):
 
     def after_step(self, clock: Clock) -> None:
         """Called after each optimiser step with the clock at which the step was taken."""
+
+    def draw(self, folder: Path, batch: Batch) -> None:
+        """Called once, after the last step, by the first process: put pictures of what happened into `folder`.
+
+        Args:
+            folder: the run's; metrics.jsonl is there.
+            batch: a few plain samples of the training part.
+        """
 
     @abstractmethod
     def products(self) -> Mapping[str, Network | Augmentor]:

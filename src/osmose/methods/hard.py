@@ -1,9 +1,12 @@
 """HARD: a student is distilled on augmentations that are learned to make it disagree with its teacher (arXiv 2305.14890)."""
 
+import copy
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,13 +21,21 @@ from osmose.engine.late import Late
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import UserError, check
+from osmose.figures.augmented import draw_augmented
+from osmose.figures.phases import draw_phases
+from osmose.figures.spread import draw_spread
 from osmose.losses import kl_divergence, squared_error
 from osmose.methods.panel import Panel
 from osmose.models.network import Network
 from osmose.processes import all_reduce, stop
-from osmose.random import generator
+from osmose.random import generator, stream
 from osmose.signals import Frozen
 from osmose.targets import FlipRule
+
+TURN = "student_phase"
+"""The logged share of steps that were the student's."""
+_SHOWN = 5
+"""Augmentors of the pool in the picture of augmented images."""
 
 
 class Hard(Method):
@@ -107,12 +118,13 @@ class Hard(Method):
         self.crossings = 0
         self.switched = False
         self.pool: list[dict[str, Tensor]] = []
+        self.saved_at: list[int] = []
         self.late = Late()
         self.register_buffer("watched", torch.zeros(4), persistent=False)
 
     def fit_to(self, shape: tuple[int, ...]) -> None:
         self.augmentor.fit(shape)
-        self.pool = [self._snapshot()]
+        self.pool, self.saved_at = [self._snapshot()], [0]
 
     def needs(self) -> frozenset[str]:
         needs = self.panel.needs()
@@ -152,7 +164,8 @@ class Hard(Method):
         ]).mean()  # fmt: skip
         self._watch(error, batch.x, augmented)
         loss = self.lambda_t * invariance - self.lambda_s * disagreement
-        return Step(loss, {"invariance": invariance.detach(), "disagreement": disagreement.detach(), "error": error})
+        parts = {"invariance": invariance.detach(), "disagreement": disagreement.detach(), "error": error}
+        return Step(loss, {**parts, TURN: torch.zeros_like(error)})
 
     def _student_step(self, batch: Batch, clock: Clock) -> Step:
         """D[student(x~), target(x~)], with x~ from an augmentor of the pool."""
@@ -161,7 +174,7 @@ class Hard(Method):
             augmented = functional_call(self.augmentor, self.pool[self._drawn(clock)], (batch.x,))
         disagreement, error = self._disagree(augmented, batch.y)
         self._watch(error, batch.x, augmented)
-        return Step(disagreement, {"kl": disagreement.detach(), "error": error})
+        return Step(disagreement, {"kl": disagreement.detach(), "error": error, TURN: torch.ones_like(error)})
 
     def _joint_step(self, batch: Batch, clock: Clock) -> Step:
         """D[student(x~), target(x~)], which the student minimises and, behind a reversed gradient, the augmentor maximises."""
@@ -227,9 +240,9 @@ class Hard(Method):
         if self.switched:  # what was held is still the other phase's
             self.switched = False
         else:
-            self._switch(error / count)
+            self._switch(error / count, clock.step)
 
-    def _switch(self, error: float) -> None:
+    def _switch(self, error: float, step: int) -> None:
         """Count one more step beyond the threshold, or none; change the phase when there are enough in a row."""
         beyond = error > self.l_max if self.phase == "augmentor" else error < self.l_min
         self.crossings = self.crossings + 1 if beyond else 0
@@ -238,6 +251,7 @@ class Hard(Method):
         self.crossings, self.switched = 0, True
         if self.phase == "augmentor":
             self.pool = [*self.pool, self._snapshot()][-self.pool_limit :]
+            self.saved_at = [*self.saved_at, step + 1][-self.pool_limit :]
         self.phase = "student" if self.phase == "augmentor" else "augmentor"
 
     def _snapshot(self) -> dict[str, Tensor]:
@@ -245,15 +259,48 @@ class Hard(Method):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Phase, counter, pool and the number still to be looked at."""
-        kept = {name: getattr(self, name) for name in ("phase", "crossings", "switched", "pool")}
+        kept = {name: getattr(self, name) for name in ("phase", "crossings", "switched", "pool", "saved_at")}
         return {**kept, "late": self.late.read()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from what `get_extra_state` gave."""
         device = self.watched.device
-        self.phase, self.crossings, self.switched = state["phase"], state["crossings"], state["switched"]
+        for name in ("phase", "crossings", "switched", "saved_at"):
+            setattr(self, name, state[name])
         self.pool = [{name: value.to(device) for name, value in kept.items()} for kept in state["pool"]]
         self.late.restore(state["late"])
+
+    @torch.no_grad()
+    def draw(self, folder: Path, batch: Batch) -> None:
+        with stream(0, "hard/draw"):
+            if batch.x.shape[1] in (1, 3) and min(batch.x.shape[2:]) > 1:
+                draw_augmented(folder / "augmented.png", batch.x, self._shown(batch.x))
+            if self.augmentor.joint:
+                return
+            quantities: dict[str, list[Tensor]] = {}
+            for state in self.pool:
+                loaded = copy.deepcopy(self.augmentor)
+                loaded.load_state_dict(state, strict=False)
+                for name, draws in loaded.quantities(500).items():
+                    quantities.setdefault(name, []).append(draws.cpu())
+        if quantities:
+            draw_spread(folder / "augmentor.svg", self.saved_at, quantities)
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        losses = {
+            "kl": "student on the pool",
+            "disagreement": "student on the augmentor",
+            "invariance": "teacher's change",
+        }
+        draw_phases(folder / "phases.svg", lines, losses, TURN)
+
+    def _shown(self, x: Tensor) -> dict[str, Tensor]:
+        """What some of the pool's augmentors, evenly spread over the run, and the last one make of x."""
+        stages = {} if self.augmentor.joint else dict(zip(self.saved_at, self.pool, strict=True))
+        some = sorted(
+            {list(stages)[place * (len(stages) - 1) // (_SHOWN - 1)] for place in range(_SHOWN)} if stages else ()
+        )
+        shown = {f"step {step}": functional_call(self.augmentor, stages[step], (x,)) for step in some}
+        return {**shown, "last": self.augmentor(x)}
 
     def products(self) -> dict[str, Network | Augmentor]:
         return {"student": self.student, "augmentor": self.augmentor}
