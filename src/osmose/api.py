@@ -23,9 +23,8 @@ from osmose.data.domains import Domain, corrupted, open_domains
 from osmose.data.images import Decoding
 from osmose.data.split import stratified
 from osmose.errors import UserError, check
-from osmose.evaluate import accuracy, mean_squared_error, predict
+from osmose.evaluate import accuracy, outcomes, predict
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
-from osmose.evaluate.transfer import right
 from osmose.execution import Result, execute
 from osmose.models import load_model
 from osmose.models.network import Network
@@ -196,11 +195,9 @@ def evaluate(
     if split is None or split.labels is None:
         raise UserError(f"{settings.name} has no labelled part '{part}': use another --part")
     check_head(network.name, network, loaded)
-    outputs = predict(network, split)
+    found = outcomes(network, predict(network, split), split)
     numbers = {"model": network.name, "data": settings.name, "part": part, "samples": len(split)}
-    if loaded.task == "regression":
-        return {**numbers, "mse": mean_squared_error(outputs, split)}
-    return {**numbers, "accuracy": accuracy(right(outputs, split))}
+    return {**numbers, **({"mse": found.mean().item()} if found.is_floating_point() else {"accuracy": accuracy(found)})}
 
 
 def robustness(

@@ -34,18 +34,21 @@ from osmose.engine.loop import Engine
 from osmose.engine.method import Method
 from osmose.engine.progress import Progress
 from osmose.errors import UserError
-from osmose.evaluate import mean_squared_error, predict
+from osmose.evaluate import outcomes, predict
 from osmose.evaluate.heldout import HeldOut
 from osmose.evaluate.robustness import domain_accuracy
-from osmose.evaluate.transfer import right, transfer_numbers
+from osmose.evaluate.transfer import transfer_numbers
+from osmose.methods import find_method
 from osmose.models import load_model
-from osmose.models.network import Network
+from osmose.models.generator import Generator
+from osmose.models.load_generator import load_generator
+from osmose.models.network import Model, Network
 from osmose.pair_check import check_pair
 from osmose.processes import together
 from osmose.random import stream
 from osmose.recipe import Recipe, completed
 from osmose.signals import Frozen
-from osmose.weights import read_weights
+from osmose.weights import read_about, read_weights
 
 _DRAWN = 8
 """Samples in a run's pictures."""
@@ -59,12 +62,12 @@ class Result:
     """What a run hands back.
 
     Attributes:
-        student: the student after the transfer, on the CPU, in evaluation mode.
+        student: the student after the transfer, on the CPU, in evaluation mode: a `Network`, or what else the method trains.
         numbers: the content of result.json.
         folder: the run's folder.
     """
 
-    student: Network
+    student: Model
     numbers: dict[str, Any]
     folder: Path
 
@@ -75,15 +78,15 @@ class Cast:
 
     Attributes:
         data: the data.
-        student: the network that trains.
+        student: the model that trains.
         initial: its copy from before the run.
         teachers: the teachers, by role.
         notes: what people should know of how they were brought together.
     """
 
     data: Dataset
-    student: Network
-    initial: Network
+    student: Model
+    initial: Model
     teachers: dict[str, Network]
     notes: list[str]
 
@@ -124,7 +127,7 @@ def execute(
         finished = folder.result()
         if finished is not None:
             progress.message(f"{output} is finished; --fresh runs it again")
-            return Result(_product(output, modules), finished, output)
+            return Result(_product(recipe, output, modules), finished, output)
         with together(fabric):
             cast = gather(recipe, modules, products or {})
             if not fresh:
@@ -179,7 +182,13 @@ def gather(recipe: Recipe, modules: Modules, products: Mapping[str, Path]) -> Ca
             )
         return network
 
-    student = load("student", recipe.student)
+    if find_method(recipe.method["name"]).trains is Generator:
+        student: Model = load_generator(
+            copy.deepcopy(modules.get("student", recipe.student)),
+            channels=data.channels, image_size=data.image_size, seed=recipe.seed, stream="student/init",
+        )  # fmt: skip
+    else:
+        student = load("student", recipe.student)
     teachers = {role: load(role, name) for role, name in recipe.roles.items()}
     return Cast(data, student, copy.deepcopy(student), teachers, notes)
 
@@ -192,7 +201,8 @@ def check_names(recipes: Iterable[Recipe]) -> None:
     everything = list(recipes)
     for data in dict.fromkeys(recipe.data.name for recipe in everything):
         find(data)
-    models = (name for recipe in everything for name in (recipe.student, *recipe.roles.values()))
+    networks = [recipe for recipe in everything if find_method(recipe.method["name"]).trains is Network]
+    models = (name for recipe in networks for name in (recipe.student, *recipe.roles.values()))
     for model in dict.fromkeys(models):
         if "timm:" not in model and not model.startswith("$"):
             load_model(model, num_classes=10)
@@ -203,9 +213,9 @@ def prepare(
 ) -> Engine:
     """The engine that trains a recipe's method, after the pair check."""
     cls, arguments = recipe.method_arguments()
-    frozen = {
-        role: Frozen(network, fabric.device) for role, network in {**cast.teachers, "initial": cast.initial}.items()
-    }
+    frozen = {role: Frozen(network, fabric.device) for role, network in cast.teachers.items()}
+    if isinstance(cast.initial, Network):
+        frozen["initial"] = Frozen(cast.initial, fabric.device)
     with stream(recipe.seed, "method/init"):
         method = cls(cast.student, frozen, **arguments)
         method.fit_to(cast.data.train.images.shape)
@@ -213,7 +223,9 @@ def prepare(
     if recipe.corruptions and cast.data.task == "regression":
         raise UserError(f"key 'corruptions' is of images with classes, {recipe.data.name} has numbers: leave it out")
     names = {name: cast.teachers[role] for role, name in recipe.roles.items()}
-    notes = cast.notes + check_pair(cast.student, names, cast.data, method)
+    notes = list(cast.notes)
+    if isinstance(cast.student, Network):
+        notes += check_pair(cast.student, names, cast.data, method)
     if recipe.blend.mixes and "whole labels" in method.needs():
         raise UserError(
             f"blend {recipe.blend.name} mixes labels and the method asks for each sample's class: use a target that needs no "
@@ -246,7 +258,7 @@ def prepare(
     return engine
 
 
-def final_numbers(recipe: Recipe, cast: Cast, students: Mapping[str, Network], device: torch.device) -> dict[str, Any]:
+def final_numbers(recipe: Recipe, cast: Cast, students: Mapping[str, Model], device: torch.device) -> dict[str, Any]:
     """What a finished run measured; only here is the test part read.
 
     Args:
@@ -256,16 +268,16 @@ def final_numbers(recipe: Recipe, cast: Cast, students: Mapping[str, Network], d
             the best held-out score.
         device: where the networks run.
     """
-    networks = {"before": cast.initial, **cast.teachers, **students}
+    models: dict[str, Model] = {"before": cast.initial, **cast.teachers, **students}
     parts = {"test": cast.data.test(), **({"heldout": cast.data.heldout} if cast.data.heldout else {})}
     measured: dict[str, dict[str, Any]] = {}
     for part, split in parts.items():
-        logits = {role: predict(network.to(device), split) for role, network in networks.items()}
-        measured[part] = _measure(logits, split, list(students), list(cast.teachers))
+        found = {role: outcomes(model, predict(model.to(device), split), split) for role, model in models.items()}
+        measured[part] = _measure(found, list(students), list(cast.teachers))
     test, heldout = measured["test"], measured.get("heldout", {})
     if recipe.corruptions:
         test["after"]["corrupted"] = _measure_corrupted(
-            parse(recipe.corruptions), parts["test"], networks, recipe.workers
+            parse(recipe.corruptions), parts["test"], models, recipe.workers
         )
     return {
         "student": recipe.student,
@@ -273,21 +285,21 @@ def final_numbers(recipe: Recipe, cast: Cast, students: Mapping[str, Network], d
         "data": recipe.data.name,
         "method": recipe.method["name"],
         "seed": recipe.seed,
-        "unit": "percent of samples" if cast.data.task == "classification" else "mean squared error",
+        "unit": "mean squared error" if "mse_after" in test["after"] else "percent of samples",
         **test["after"],
         "heldout": heldout.get("after"),
         "chosen": {**test["chosen"], "heldout": heldout["chosen"]} if "chosen" in test else None,
     }
 
 
-def _student(method: Method) -> Network:
+def _student(method: Method) -> Model:
     """What stands for the student now."""
     student = method.products()["student"]
-    assert isinstance(student, Network)
+    assert isinstance(student, Model)
     return student
 
 
-def _chosen_student(student: Network, chosen: Chosen) -> dict[str, Network]:
+def _chosen_student(student: Model, chosen: Chosen) -> dict[str, Model]:
     if not chosen.weights:
         return {}
     best = copy.deepcopy(student)
@@ -295,30 +307,24 @@ def _chosen_student(student: Network, chosen: Chosen) -> dict[str, Network]:
     return {"chosen": best}
 
 
-def _measure(
-    logits: dict[str, Tensor], split: Split, students: list[str], teachers: list[str]
-) -> dict[str, dict[str, Any]]:
-    """The transfer's numbers on one part, for each of the students."""
-    assert split.labels is not None
-    if split.labels.is_floating_point():
-        error = {role: mean_squared_error(values, split) for role, values in logits.items()}
+def _measure(found: dict[str, Tensor], students: list[str], teachers: list[str]) -> dict[str, dict[str, Any]]:
+    """The transfer's numbers on one part, for each of the students, from everyone's outcomes."""
+    if found["before"].is_floating_point():
+        error = {role: errors.mean().item() for role, errors in found.items()}
         return {role: {"mse_before": error["before"], "mse_after": error[role]} for role in students}
-    correct = {role: right(values, split) for role, values in logits.items()}
-    return {
-        role: transfer_numbers(correct["before"], correct[role], [correct[t] for t in teachers]) for role in students
-    }
+    return {role: transfer_numbers(found["before"], found[role], [found[t] for t in teachers]) for role in students}
 
 
 def _measure_corrupted(
-    corruptions: list[Corruption], test: Split, networks: Mapping[str, Network], workers: int
+    corruptions: list[Corruption], test: Split, models: Mapping[str, Model], workers: int
 ) -> dict[str, Any]:
     """The accuracies on corrupted test images: means, and for each corruption and severity; by role."""
     by_corruption = {
-        f"{one.name}:{one.severity}": domain_accuracy(networks, corrupted(test, one), workers=workers)
+        f"{one.name}:{one.severity}": domain_accuracy(models, corrupted(test, one), workers=workers)
         for one in corruptions
     }
     return {
-        **{role: fmean(found[role] for found in by_corruption.values()) for role in networks},
+        **{role: fmean(found[role] for found in by_corruption.values()) for role in models},
         "by_corruption": by_corruption,
     }
 
@@ -358,9 +364,12 @@ def environment(fabric: lightning_fabric.Fabric) -> dict[str, Any]:
     }
 
 
-def _product(output: Path, modules: Modules) -> Network:
+def _product(recipe: Recipe, output: Path, modules: Modules) -> Model:
     """The student of a finished run."""
     path = output / "student.safetensors"
+    if find_method(recipe.method["name"]).trains is Generator:
+        about = read_about(path)["preprocessing"]
+        return load_generator(f"file:{path}", channels=about["channels"], image_size=about["size"]).eval()
     if "student" not in modules:
         return load_model(f"file:{path}").eval()
     weights, about = read_weights(path)
@@ -419,7 +428,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def seconds_of_evaluation(network: Network, split: Split) -> float:
+def seconds_of_evaluation(network: Model, split: Split) -> float:
     """Seconds to evaluate a network on a part of the data, from up to 500 of its samples."""
     some = split.subset(torch.arange(min(500, len(split))))
     started = time.monotonic()

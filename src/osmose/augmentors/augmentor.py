@@ -33,9 +33,17 @@ class Augmentor(nn.Module, ABC):
         """
         self.shape = shape
 
+    def learned(self) -> dict[str, nn.Parameter]:
+        """The parameters that train, by name."""
+        return dict(self.named_parameters())
+
     def quantities(self, count: int) -> dict[str, Tensor]:
         """What people may want to follow while it learns: `count` draws [count] of each quantity by name, with its unit."""
         return {}
+
+    def description(self) -> Any:
+        """The section that `load_augmentor` builds it from again; None where that cannot be done."""
+        return self.section
 
     def save(self, path: Path, **metadata: Any) -> None:
         """Write what `load_augmentor` needs to build it again; whole or not at all.
@@ -47,7 +55,7 @@ class Augmentor(nn.Module, ABC):
         Raises:
             UserError: when the file cannot be written.
         """
-        write_weights(path, self.state_dict(), {**metadata, "augmentor": self.section, "shape": self.shape})
+        write_weights(path, self.state_dict(), {**metadata, "augmentor": self.description(), "shape": self.shape})
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

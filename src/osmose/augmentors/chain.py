@@ -1,6 +1,7 @@
 """One augmentor after another."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -31,6 +32,25 @@ class Chain(Augmentor):
         for part in self.parts:
             assert isinstance(part, Augmentor)
             part.fit(shape)
+
+    def learned(self) -> dict[str, nn.Parameter]:
+        return {
+            f"parts.{number}.{name}": parameter
+            for number, part in enumerate(self.parts)
+            if isinstance(part, Augmentor)
+            for name, parameter in part.learned().items()
+        }
+
+    def description(self) -> Any:
+        found = [part.description() for part in self.parts if isinstance(part, Augmentor)]
+        return None if None in found else found
+
+    def quantities(self, count: int) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for part in self.parts:
+            assert isinstance(part, Augmentor)
+            found |= part.quantities(count)
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         for part in self.parts:

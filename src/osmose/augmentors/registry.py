@@ -8,11 +8,12 @@ from osmose.augmentors.affine import Affine
 from osmose.augmentors.augmentor import Augmentor
 from osmose.augmentors.chain import Chain
 from osmose.augmentors.gaussian import Gaussian
+from osmose.augmentors.generator import Generative
 from osmose.augmentors.mix import Mix
 from osmose.errors import UserError, unknown
 from osmose.weights import read_weights
 
-AUGMENTORS: dict[str, type[Augmentor]] = {"gaussian": Gaussian, "affine": Affine, "mix": Mix}
+AUGMENTORS: dict[str, type[Augmentor]] = {"gaussian": Gaussian, "affine": Affine, "mix": Mix, "generator": Generative}
 
 Section = str | Mapping[str, Any] | Sequence[Any]
 """A name, its settings with the key "name", or several of these: one augmentor after another."""

@@ -11,7 +11,7 @@ from osmose.augmentors.augmentor import Augmentor
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.optimiser import Player
-from osmose.models.network import Network
+from osmose.models.network import Model, Network
 
 
 class Step(NamedTuple):
@@ -33,6 +33,8 @@ class Method(nn.Module, ABC):
     arguments are the recipe's section `method`, and their documentation is its help text.
     """
 
+    trains: ClassVar[type[Model]] = Network
+    """What kind of model its student is."""
     summary: ClassVar[str]
     """One line for `osmose show methods`."""
     source: ClassVar[str]
@@ -74,5 +76,5 @@ class Method(nn.Module, ABC):
         """
 
     @abstractmethod
-    def products(self) -> Mapping[str, Network | Augmentor]:
-        """What the run saves: under "student" the network that stands for the student afterwards, which is evaluated too."""
+    def products(self) -> Mapping[str, Model | Augmentor]:
+        """What the run saves: under "student" the model that stands for the student afterwards, which is evaluated too."""

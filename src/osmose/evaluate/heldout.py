@@ -8,10 +8,9 @@ from torch import Tensor
 from osmose.data.split import Split
 from osmose.evaluate.accuracy import accuracy
 from osmose.evaluate.flips import negative_flips, positive_flips
-from osmose.evaluate.mean_squared_error import mean_squared_error
+from osmose.evaluate.outcomes import outcomes
 from osmose.evaluate.predict import predict
-from osmose.evaluate.transfer import right
-from osmose.models.network import Network
+from osmose.models.network import Model
 from osmose.processes import all_reduce
 
 
@@ -25,26 +24,25 @@ class HeldOut:
         fabric: processes share the work.
     """
 
-    def __init__(self, initial: Network, student: Callable[[], Network], split: Split, fabric: Fabric) -> None:
+    def __init__(self, initial: Model, student: Callable[[], Model], split: Split, fabric: Fabric) -> None:
         self.initial, self.student, self.split, self.fabric = initial, student, split, fabric
         self.before: Tensor | None = None
 
     def __call__(self) -> dict[str, float]:
         """The numbers; the first is the score to choose by, higher is better."""
-        assert self.split.labels is not None
-        if self.split.labels.is_floating_point():
-            error = mean_squared_error(self._predict(self.student()), self.split)
+        now = self._outcomes(self.student())
+        if now.is_floating_point():
+            error = now.mean().item()
             return {"heldout_score": -error, "heldout_mse": error}
         if self.before is None:
-            self.before = right(self._predict(self.initial), self.split)
-        now = right(self._predict(self.student()), self.split)
+            self.before = self._outcomes(self.initial)
         return {
             "heldout_accuracy": accuracy(now),
             "heldout_knowledge_gain": positive_flips(self.before, now),
             "heldout_knowledge_loss": negative_flips(self.before, now),
         }
 
-    def _predict(self, network: Network) -> Tensor:
+    def _outcomes(self, model: Model) -> Tensor:
         fabric = self.fabric
-        part = predict(network, self.split, shard=fabric.global_rank, shards=fabric.world_size)
-        return all_reduce(part, "sum")
+        part = predict(model, self.split, shard=fabric.global_rank, shards=fabric.world_size)
+        return outcomes(model, all_reduce(part, "sum"), self.split)

@@ -5,19 +5,21 @@ from torch import Tensor
 
 from osmose.data.split import Split
 from osmose.data.views import Views
-from osmose.models.network import Network
+from osmose.models.network import Model
 
 
 @torch.no_grad()
 def predict(
-    network: Network,
+    network: Model,
     split: Split,
     *,
     batch_size: int = 250,
     shard: int = 0,
     shards: int = 1,
 ) -> Tensor:
-    """Logits [n, c], float32 on the CPU, of the plain images of `split`, in evaluation mode; the network's mode is put back.
+    """Answers [n, c] to the plain images of `split`, float32 on the CPU: logits, or a generator's errors.
+
+    They are given in evaluation mode; the network's mode is put back.
 
     Args:
         network: the network; the images go to its device.
@@ -29,16 +31,12 @@ def predict(
     """
     was_training = [module for module in network.modules() if module.training]
     network.eval()
-    device = network.mean.device
-    logits: Tensor | None = None
+    answers = torch.zeros(len(split), network.width)
     for number, start in enumerate(range(0, len(split), batch_size)):
         if number % shards != shard:
             continue
         rows = torch.arange(start, min(start + batch_size, len(split)))
-        outputs = network(Views.plain(split.images.read(rows).to(device)))
-        if logits is None:
-            logits = torch.zeros(len(split), outputs.logits.shape[-1])
-        logits[rows] = outputs.logits.float().cpu()
+        answers[rows] = network.answer(Views.plain(split.images.read(rows).to(network.device))).cpu()
     for module in was_training:
         module.training = True
-    return torch.zeros(len(split), network.num_classes) if logits is None else logits
+    return answers

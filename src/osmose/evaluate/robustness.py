@@ -11,15 +11,15 @@ from torch.utils.data import DataLoader
 from osmose.data.domains import Domain
 from osmose.data.views import Views
 from osmose.evaluate.accuracy import accuracy
-from osmose.evaluate.transfer import right
-from osmose.models.network import Network
+from osmose.evaluate.outcomes import outcomes
+from osmose.models.network import Model
 
 Row = dict[str, Any]
 
 
 @torch.no_grad()
 def domain_accuracy(
-    networks: Mapping[str, Network], domain: Domain, *, batch_size: int = 250, workers: int = 0
+    networks: Mapping[str, Model], domain: Domain, *, batch_size: int = 250, workers: int = 0
 ) -> dict[str, float]:
     """Percentage of a domain's samples on which each network is right; only the domain's own classes compete.
 
@@ -32,9 +32,12 @@ def domain_accuracy(
     answers: dict[str, list[Tensor]] = {name: [] for name in networks}
     for images in DataLoader(domain, batch_size=batch_size, num_workers=workers):
         for name, network in networks.items():
-            answers[name].append(network(Views.plain(images.to(network.mean.device))).logits.float().cpu())
+            answers[name].append(network.answer(Views.plain(images.to(network.device))).cpu())
     columns = slice(None) if domain.columns is None else domain.columns
-    return {name: accuracy(right(torch.cat(parts)[:, columns], domain.split)) for name, parts in answers.items()}
+    return {
+        name: accuracy(outcomes(networks[name], torch.cat(parts)[:, columns], domain.split))
+        for name, parts in answers.items()
+    }
 
 
 def summarise(rows: Iterable[Row]) -> list[Row]:

@@ -4,18 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
-from osmose.data.split import Split
 from osmose.evaluate.accuracy import accuracy
 from osmose.evaluate.flips import negative_flips, positive_flips
 from osmose.evaluate.mcnemar import mcnemar
-
-
-def right(logits: Tensor, split: Split) -> Tensor:
-    """Booleans [n]: whether each sample's highest logit is that of its label, or of one of its labels."""
-    assert split.labels is not None
-    if split.labels.ndim == 2:
-        return split.labels.gather(1, logits.argmax(-1, keepdim=True)).squeeze(1)
-    return logits.argmax(-1) == split.labels
 
 
 def transfer_numbers(before: Tensor, after: Tensor, teachers: list[Tensor]) -> dict[str, Any]:

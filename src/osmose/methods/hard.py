@@ -140,7 +140,7 @@ class Hard(Method):
     def players(self) -> dict[str, Player]:
         return {
             "student": self.optimiser.player(self.student.parameters()),
-            "augmentor": self.augmentor_optimiser.player(self.augmentor.parameters()),
+            "augmentor": self.augmentor_optimiser.player(self.augmentor.learned().values()),
         }
 
     def moving(self, clock: Clock) -> tuple[str, ...] | None:
@@ -255,7 +255,7 @@ class Hard(Method):
         self.phase = "student" if self.phase == "augmentor" else "augmentor"
 
     def _snapshot(self) -> dict[str, Tensor]:
-        return {name: parameter.detach().clone() for name, parameter in self.augmentor.named_parameters()}
+        return {name: parameter.detach().clone() for name, parameter in self.augmentor.learned().items()}
 
     def get_extra_state(self) -> dict[str, Any]:
         """Phase, counter, pool and the number still to be looked at."""

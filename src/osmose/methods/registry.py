@@ -2,11 +2,17 @@
 
 from osmose.engine.method import Method
 from osmose.errors import unknown
+from osmose.methods.autoencode import Autoencode
 from osmose.methods.distill import Distill
 from osmose.methods.hard import Hard
 from osmose.methods.supervised import Supervised
 
-METHODS: dict[str, type[Method]] = {"supervised": Supervised, "distill": Distill, "hard": Hard}
+METHODS: dict[str, type[Method]] = {
+    "supervised": Supervised,
+    "distill": Distill,
+    "hard": Hard,
+    "autoencode": Autoencode,
+}
 
 
 def find_method(name: str) -> type[Method]:

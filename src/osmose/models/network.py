@@ -54,7 +54,73 @@ class Preprocessing:
             )
 
 
-class Network(nn.Module):
+class Model(nn.Module):
+    """A body with what is to be known of it, which can be written to a file and told from others.
+
+    Args:
+        body: the module that computes.
+        name: how the user calls it, for example "zoo:cnn-s".
+        architecture: what rebuilds the body: "source", "name" and "arguments", all JSON; None: it cannot be rebuilt.
+        preprocessing: what the body expects of images.
+    """
+
+    body: Any
+
+    def __init__(
+        self, body: nn.Module, *, name: str, architecture: dict[str, Any] | None, preprocessing: Preprocessing
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.name = name
+        self.architecture = architecture
+        self.preprocessing = preprocessing
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def width(self) -> int:
+        """How many numbers it answers a sample with."""
+        raise NotImplementedError
+
+    def answer(self, x: Tensor) -> Tensor:
+        """What evaluation asks of images [B, C, H, W] in [0, 1]: float32 [B, width]."""
+        raise NotImplementedError
+
+    def about(self) -> dict[str, Any]:
+        """What stands beside the weights in its file; each value is JSON."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture,
+            "preprocessing": asdict(self.preprocessing),
+            "digest": self.digest(),
+        }
+
+    def save(self, path: str | Path, **metadata: Any) -> None:
+        """Write the weights as safetensors with all that `file:PATH` needs; whole or not at all.
+
+        Args:
+            path: the file.
+            metadata: further values to keep beside the weights, each one JSON.
+
+        Raises:
+            UserError: when the file cannot be written.
+        """
+        write_weights(Path(path), self.body.state_dict(), metadata | self.about())
+
+    def digest(self) -> str:
+        """SHA-256 over every parameter's and buffer's name, shape, dtype and bytes, and over the preprocessing."""
+        digest = hashlib.sha256(json.dumps(asdict(self.preprocessing), sort_keys=True).encode())
+        tensors = dict(self.named_parameters(remove_duplicate=False)) | dict(self.named_buffers(remove_duplicate=False))
+        for name, tensor in sorted(tensors.items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+class Network(Model):
     """A classifier or regressor with its own preprocessing.
 
     A body with timm's methods `forward_features`, `forward_head` and `get_classifier` is run by them. Of any other
@@ -74,7 +140,6 @@ class Network(nn.Module):
 
     mean: Tensor
     std: Tensor
-    body: Any
 
     def __init__(
         self,
@@ -86,16 +151,12 @@ class Network(nn.Module):
         classes: tuple[str, ...] | None,
         num_classes: int,
     ) -> None:
-        super().__init__()
+        super().__init__(body, name=name, architecture=architecture, preprocessing=preprocessing)
         if classes is not None and len(classes) != num_classes:
             raise UserError(
                 f"'{name}' has {num_classes} outputs but {len(classes)} class names were given: "
                 "name the classes it was trained for"
             )
-        self.body = body
-        self.name = name
-        self.architecture = architecture
-        self.preprocessing = preprocessing
         self.classes = classes
         self.num_classes = num_classes
         shape = (1, preprocessing.channels, 1, 1)
@@ -157,6 +218,16 @@ class Network(nn.Module):
             tokens = tokens.permute(0, 3, 1, 2)
         return Outputs(logits, features, tokens)
 
+    @property
+    def width(self) -> int:
+        """The number of classes."""
+        return self.num_classes
+
+    def answer(self, x: Tensor) -> Tensor:
+        """Logits."""
+        outputs: Outputs = self(x)
+        return outputs.logits.float()
+
     def _prepare(self, x: Tensor) -> Tensor:
         wanted = self.preprocessing
         if x.shape[1] not in (1, wanted.channels):
@@ -188,28 +259,9 @@ class Network(nn.Module):
     def _see(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._seen = inputs[0]
 
-    def save(self, path: str | Path, **metadata: Any) -> None:
-        """Write the weights as safetensors with all that `load_model("file:PATH")` needs; whole or not at all.
-
-        Args:
-            path: the file.
-            metadata: further values to keep beside the weights, each one JSON.
-
-        Raises:
-            UserError: when the file cannot be written.
-        """
-        about = {key: getattr(self, key) for key in ("name", "architecture", "classes", "num_classes")}
-        about |= {"preprocessing": asdict(self.preprocessing), "digest": self.digest()}
-        write_weights(Path(path), self.body.state_dict(), metadata | about)
-
-    def digest(self) -> str:
-        """SHA-256 over every parameter's and buffer's name, shape, dtype and bytes, and over the preprocessing."""
-        digest = hashlib.sha256(json.dumps(asdict(self.preprocessing), sort_keys=True).encode())
-        tensors = dict(self.named_parameters(remove_duplicate=False)) | dict(self.named_buffers(remove_duplicate=False))
-        for name, tensor in sorted(tensors.items()):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+    def about(self) -> dict[str, Any]:
+        """What stands beside the weights in its file; each value is JSON."""
+        return super().about() | {"classes": self.classes, "num_classes": self.num_classes}
 
 
 def last_linear(body: nn.Module, name: str) -> str:
