@@ -31,6 +31,7 @@ from osmose.models.network import Network
 from osmose.pair_check import check_head
 from osmose.random import generator
 from osmose.stages import execute_stages
+from osmose.weights import digest
 
 __all__ = ["Result", "evaluate", "robustness", "run", "study", "transfer"]
 
@@ -60,7 +61,8 @@ def transfer(
         output: the run's folder; by default one under runs/ named after the recipe.
         fresh: discard what an earlier run left in the folder.
         quiet: show no progress.
-        settings: any key of a recipe, for example `epochs=10`, `method={"name": "distill", "target": "partition"}`.
+        settings: any key of a recipe, for example `epochs=10`, `method={"name": "distill", "target": "partition"}`; in
+            the section `method` a module may stand in a name's place, as for a generator.
 
     Returns:
         The student after the transfer, the numbers and the run's folder; of a finished run, without running it again.
@@ -83,9 +85,22 @@ def transfer(
         names = [t if isinstance(t, str) else _module_name(t) for t in several]
         changes["teacher"] = names[0] if len(names) == 1 else names
     changes.update({key: value for key, value in {"student": student, "data": data}.items() if value is not None})
+    if "method" in changes:
+        changes["method"] = _named(changes["method"], modules)
     recipe = recipes.resolve(recipes.merge(recipes.defaults(changes), changes))
     place = Path(output) if output else default_folder(recipe)
     return execute(recipe, place, fresh=fresh, quiet=quiet, modules=modules)
+
+
+def _named(section: Any, modules: dict[str, nn.Module]) -> Any:
+    """The section with a name in the place of each module; which is put into `modules` under that name."""
+    if isinstance(section, nn.Module):
+        name = _module_name(section)
+        modules[name] = section
+        return name
+    if isinstance(section, Mapping):
+        return {key: _named(value, modules) for key, value in section.items()}
+    return [_named(value, modules) for value in section] if isinstance(section, list | tuple) else section
 
 
 def run(
@@ -300,4 +315,4 @@ def default_folder(recipe: recipes.Recipe, whole: str | None = None) -> Path:
 
 def _module_name(module: nn.Module) -> str:
     """Type and weights: other weights are another recipe."""
-    return f"module:{type(module).__name__}-{load_model(copy.deepcopy(module)).digest()[:8]}"
+    return f"module:{type(module).__name__}-{digest(module)[:8]}"

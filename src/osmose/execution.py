@@ -54,7 +54,8 @@ _DRAWN = 8
 """Samples in a run's pictures."""
 
 Modules = Mapping[str, nn.Module]
-"""Networks given as modules, by role: "student", "teacher1", "teacher2", ..."""
+"""Networks given as modules, by role: "student", "teacher1", "teacher2", ...; and those of the method's
+section by the names they have there."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Cast:
         initial: its copy from before the run.
         teachers: the teachers, by role.
         notes: what people should know of how they were brought together.
+        modules: those that the method's section names.
     """
 
     data: Dataset
@@ -89,6 +91,7 @@ class Cast:
     initial: Model
     teachers: dict[str, Network]
     notes: list[str]
+    modules: Modules
 
 
 def execute(
@@ -190,7 +193,7 @@ def gather(recipe: Recipe, modules: Modules, products: Mapping[str, Path]) -> Ca
     else:
         student = load("student", recipe.student)
     teachers = {role: load(role, name) for role, name in recipe.roles.items()}
-    return Cast(data, student, copy.deepcopy(student), teachers, notes)
+    return Cast(data, student, copy.deepcopy(student), teachers, notes, modules)
 
 
 def check_names(recipes: Iterable[Recipe]) -> None:
@@ -217,7 +220,7 @@ def prepare(
     if isinstance(cast.initial, Network):
         frozen["initial"] = Frozen(cast.initial, fabric.device)
     with stream(recipe.seed, "method/init"):
-        method = cls(cast.student, frozen, **arguments)
+        method = cls(cast.student, frozen, **_with_modules(arguments, cast.modules))
         method.fit_to(cast.data.train.images.shape)
     check_available(parse(recipe.corruptions))
     if recipe.corruptions and cast.data.task == "regression":
@@ -256,6 +259,15 @@ def prepare(
     for note in notes:
         progress.message(f"note: {note}")
     return engine
+
+
+def _with_modules(section: Any, modules: Modules) -> Any:
+    """The section with modules in the place of their names."""
+    if isinstance(section, Mapping):
+        return {key: _with_modules(value, modules) for key, value in section.items()}
+    if isinstance(section, list):
+        return [_with_modules(value, modules) for value in section]
+    return modules.get(section, section) if isinstance(section, str) else section
 
 
 def final_numbers(recipe: Recipe, cast: Cast, students: Mapping[str, Model], device: torch.device) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Weights on disk: safetensors that describe themselves and are the same bytes for the same content."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from osmose.errors import UserError
 from osmose.files import write_atomically
@@ -29,6 +30,16 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()  # else in chance order
     header += b" " * (-len(header) % 8)
     write_atomically(path, len(header).to_bytes(8, "little") + header, memoryview(data)[end:])
+
+
+def digest(module: nn.Module, about: bytes = b"") -> str:
+    """SHA-256 over `about` and every parameter's and buffer's name, shape, dtype and bytes."""
+    found = hashlib.sha256(about)
+    tensors = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -6,18 +6,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from torch import nn
 
-from osmose.augmentors import AUGMENTORS, Affine, Chain, Gaussian, Mix, load_augmentor, make_augmentor
+from osmose.augmentors import AUGMENTORS, Affine, Chain, Gaussian, Generative, Mix, load_augmentor, make_augmentor
 from osmose.errors import UserError
+from osmose.models.load_generator import load_generator
 
 X = torch.rand(12, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+GENERATOR = {"name": "generator", "model": "fresh:vae"}
+SECTIONS = [*(name for name in AUGMENTORS if name != "generator"), GENERATOR]
 
 
 def silent(augmentor):
     """Without its noise."""
     with torch.no_grad():
         for name, parameter in augmentor.named_parameters():
-            if name.endswith("log_deviation"):
+            if name.endswith(("log_deviation", "log_noise")):
                 parameter.fill_(-math.inf)
     return augmentor
 
@@ -28,14 +34,16 @@ def built(section):
     return augmentor
 
 
-@pytest.mark.parametrize("section", ["gaussian", "affine", ["affine", "gaussian", "affine"]], ids=str)
+@pytest.mark.parametrize(
+    "section", ["gaussian", "affine", GENERATOR, ["affine", "gaussian", "affine"], [GENERATOR, "affine"]], ids=str
+)
 def test_starts_at_the_identity_but_for_its_noise(section):
     augmentor = built(section)
     assert (silent(augmentor)(X) - X).abs().max() < 1e-5
     assert not torch.equal(built(section)(X), X)
 
 
-@pytest.mark.parametrize("section", [*AUGMENTORS, ["affine", "gaussian"]], ids=str)
+@pytest.mark.parametrize("section", [*SECTIONS, ["affine", "gaussian"], [GENERATOR, "affine"]], ids=str)
 def test_the_same_draws_give_the_same_output_and_every_parameter_gets_a_gradient(section):
     augmentor = built(section)
     outputs = []
@@ -47,9 +55,10 @@ def test_the_same_draws_give_the_same_output_and_every_parameter_gets_a_gradient
     x = X.clone().requires_grad_()
     augmentor(x).square().sum().backward()
     assert x.grad.abs().sum() > 0
-    for name, parameter in augmentor.named_parameters():
+    for name, parameter in augmentor.learned().items():
         assert parameter.grad is not None, name
-        if name != "key.bias":  # shifts the similarities of all images of a group alike
+        # the key's bias shifts the similarities of all images of a group alike; a residual block begins as the identity
+        if name != "key.bias" and ".first." not in name:
             assert parameter.grad.abs().max() > 0, name
 
 
@@ -149,7 +158,9 @@ def test_mix_goes_from_the_mean_to_cut_and_paste():
     torch.testing.assert_close(even, X.unflatten(0, (6, 2)).mean(1), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("section", [*AUGMENTORS, ["affine", {"name": "gaussian", "noise": 0.2}]], ids=str)
+@pytest.mark.parametrize(
+    "section", [*SECTIONS, ["affine", {"name": "gaussian", "noise": 0.2}], [GENERATOR, "affine"]], ids=str
+)
 def test_a_saved_augmentor_comes_back(section, tmp_path):
     augmentor = built(section)
     augmentor.save(tmp_path / "augmentor.safetensors", epoch=3)
@@ -165,7 +176,7 @@ def test_a_saved_augmentor_comes_back(section, tmp_path):
     ("section", "message"),
     [
         ("afine", "unknown augmentor 'afine': did you mean 'affine'?"),
-        ({"noise": 1}, "unknown augmentor 'None': known: affine, gaussian, mix"),
+        ({"noise": 1}, "unknown augmentor 'None': known: affine, gaussian, generator, mix"),
         ({"name": "affine", "noise": 0.0}, "key 'noise' is 0.0: set it to a number above 0"),
         ({"name": "mix", "images": 1}, "key 'images' is 1: set it to at least 2"),
         (
@@ -231,3 +242,93 @@ def test_what_an_affine_transformation_does_is_read_back(turn, lean, wide, high,
     found = quantities_of(torch.cat([rotation @ shear @ zoom, shift], dim=1))
     expected = [right, down, turn, wide, high, lean]
     assert list(found.values()) == pytest.approx(expected, abs=1e-3)
+
+
+def moved(augmentor, step=0.1):
+    """After something was learned."""
+    with torch.no_grad():
+        for number, parameter in enumerate(augmentor.learned().values()):
+            parameter += step * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+    return augmentor
+
+
+def test_a_generator_adds_what_it_has_learned_since_the_start():
+    augmentor = moved(built(GENERATOR))
+    begun = built(GENERATOR).start
+    torch.manual_seed(0)
+    found = augmentor(X)
+    torch.manual_seed(0)
+    expected = X + augmentor.model(X, augmentor.log_noise.exp()) - begun(X)
+    torch.testing.assert_close(found, expected.clamp(0, 1))
+    assert (found - X).abs().max() > 0.01
+    assert not any(parameter.requires_grad for parameter in augmentor.start.parameters())
+
+
+@pytest.mark.parametrize("section", [GENERATOR, [GENERATOR, "affine"]], ids=str)
+def test_a_generator_is_saved_whole(section, tmp_path):
+    """Without the file that it was loaded from, and with what it started as."""
+    load_generator("fresh:vae", channels=2, image_size=(8, 8), seed=5).save(tmp_path / "vae.safetensors")
+    section = {**GENERATOR, "model": f"file:{tmp_path / 'vae.safetensors'}"} if section == GENERATOR else section
+    augmentor = moved(built(section))
+    augmentor.save(tmp_path / "augmentor.safetensors")
+    (tmp_path / "vae.safetensors").unlink()
+    again = load_augmentor(tmp_path / "augmentor.safetensors")
+    outputs = []
+    for one in (augmentor, again):
+        torch.manual_seed(0)
+        outputs.append(one(X))
+    assert torch.equal(*outputs)
+
+
+class Twice(nn.Module):
+    """A generator of one number."""
+
+    def __init__(self, scale=1.0, trains=True):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale), requires_grad=trains)
+
+    def forward(self, x, noise):
+        return x * self.scale + noise * torch.randn_like(x)
+
+
+def test_any_module_generates():
+    module = Twice()
+    augmentor = Generative(model=module)
+    augmentor.fit((2, 8, 8))
+    assert (silent(augmentor)(X) - X).abs().max() < 1e-5
+    assert set(augmentor.learned()) == {"log_noise", "model.body.scale"}
+    with torch.no_grad():
+        augmentor.model.body.scale += 1
+    assert module.scale == 1.0
+
+
+class Bad(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.weight, self.does = nn.Parameter(torch.ones(())), forward
+
+    def forward(self, x, noise):
+        return self.does(self, x)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (Bad(lambda self, x: self.weight * x.detach()), "passes no gradients to its images and parameters"),
+        (Bad(lambda self, x: x * 2), "passes no gradients to its images and parameters"),
+        (Twice(trains=False), "passes no gradients to its images and parameters"),
+        (Bad(lambda self, x: (x * self.weight)[:, :1]), r"gives \[2, 1, 8, 8\] for images of \[2, 2, 8, 8\]"),
+        (Bad(lambda self, x: x * self.weight / 0), "values that are not finite"),
+        (nn.Linear(3, 3), r"fails on images of 2x8x8 .*it is called as module\(x, noise\)"),
+    ],
+)
+def test_generators_that_cannot_be_learned(body, reason):
+    with pytest.raises(UserError, match=reason):
+        Generative(model=body).fit((2, 8, 8))
+
+
+def test_a_generator_of_something_else():
+    with pytest.raises(UserError, match=r"^key 'model' is 3: give a generator's name, for example vae$"):
+        make_augmentor({"name": "generator", "model": 3})
+    with pytest.raises(UserError, match=r"draws images, inputs of shape \[1, 1, 1\] are none"):
+        Generative().fit((1, 1, 1))

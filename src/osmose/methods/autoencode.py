@@ -12,6 +12,7 @@ from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import UserError, check
 from osmose.figures.augmented import draw_augmented
+from osmose.losses.precision import widened
 from osmose.models.generator import Generator
 from osmose.models.vae import ResidualVAE
 from osmose.signals import Frozen
@@ -58,7 +59,7 @@ class Autoencode(Method):
         latent = vae.encode(x)
         drawn = vae.decode(latent.mean + (0.5 * latent.log_variance).exp() * torch.randn_like(latent.mean))
         with torch.autocast(x.device.type, enabled=False):
-            reconstruction = F.binary_cross_entropy(drawn.float(), x)
+            reconstruction = F.binary_cross_entropy(widened(drawn), x)
         divergence = latent.divergence().mean() / x[0].numel()
         loss = reconstruction + self.beta * divergence
         return Step(loss, {"reconstruction": reconstruction.detach(), "divergence": divergence.detach()})

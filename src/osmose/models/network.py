@@ -1,6 +1,5 @@
 """A network that owns its preprocessing and class names, and shows its features beside its logits."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from osmose.errors import UserError
-from osmose.weights import write_weights
+from osmose.weights import digest, write_weights
 
 
 @dataclass
@@ -112,12 +111,7 @@ class Model(nn.Module):
 
     def digest(self) -> str:
         """SHA-256 over every parameter's and buffer's name, shape, dtype and bytes, and over the preprocessing."""
-        digest = hashlib.sha256(json.dumps(asdict(self.preprocessing), sort_keys=True).encode())
-        tensors = dict(self.named_parameters(remove_duplicate=False)) | dict(self.named_buffers(remove_duplicate=False))
-        for name, tensor in sorted(tensors.items()):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return digest(self, json.dumps(asdict(self.preprocessing), sort_keys=True).encode())
 
 
 class Network(Model):
