@@ -85,7 +85,7 @@ def _by_name(name: str, request: Request) -> Network:
         if colon or rest in ZOO:
             raise unknown("model", name, known)
         raise UserError(
-            f"unknown model '{name}': names begin with their source, for example {start}zoo:cnn-s, or {start}timm:{name}"
+            f"unknown model '{name}': names begin with their source, for example {start}zoo:cnn-s, or {start}timm:{rest}"
         )
     origin = source(prefix)
     if way == "fresh":

@@ -30,6 +30,8 @@ def read(path: Path, name: str) -> Network:
     """
     tensors, about = read_weights(path)
     architecture = about.get("architecture")
+    if isinstance(architecture, dict) and architecture.get("source") == "generator":
+        raise UserError(f"'{path}' holds a generator, which answers with images: use it as method.augmentor.model")
     if not isinstance(architecture, dict) or architecture.get("source") not in SOURCES:
         raise UserError(
             f"'{path}' does not say what architecture its weights are of: build the module, load them with its "
