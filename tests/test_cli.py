@@ -77,6 +77,8 @@ def commands(short, grey, tmp_path):
         "run": ["run", tmp_path / "stages.yaml", "--output", tmp_path / "stages"],
         "dry run of stages": ["run", tmp_path / "stages.yaml", "--dry-run"],
         "evaluate": ["evaluate", f"file:{tmp_path / 'model.safetensors'}", "--data", grey],
+        "robustness": ["robustness", *[f"file:{tmp_path / 'model.safetensors'}"] * 2, "--data", grey, "--corruptions", "translate",
+                       "--samples", "20", "--workers", "0"],
         **{f"show {what}": ["show", what] for what in ("models", "data", "methods", "recipes", "settings")},
     }  # fmt: skip
 
@@ -96,6 +98,9 @@ def test_json_is_exactly_one_object_on_stdout(go, short, grey, tmp_path):
     assert printed["dry run"]["stages"][""]["steps"] == 6
     assert list(printed["dry run of stages"]["stages"]) == ["one"]
     assert printed["evaluate"]["samples"] == 80
+    assert {"model", "clean", "corrupted", "translate"} == set(printed["robustness"]["summary"][0])
+    assert len(printed["robustness"]["rows"]) == 2 * (1 + 5)
+    assert len(printed["robustness"]["gaps"]) == 1
     names = [row["name"] for row in printed["show models"]["models"]]
     assert len(names) >= 9
     assert all(name.startswith("zoo:") for name in names)
@@ -175,6 +180,10 @@ def test_mistakes_in_flags(mistake, short, tmp_path, monkeypatch, flags, message
         ["trasnfer"], ["transfer", "--data"], ["show"], ["show", "modles"], ["run"], ["run", "defualt"], ["run", "nothing.yaml"],
         ["evaluate"], ["evaluate", "zoo:nothing"], ["evaluate", "fresh:zoo:mlp-xs", "--bogus", "3"],
         ["evaluate", "fresh:zoo:mlp-xs", "--part", "heldot"], [],
+        ["robustness"], ["robustness", "zoo:nothing"], ["robustness", "zoo:cnn-s", "--data", "cosine"],
+        ["robustness", "zoo:cnn-s", "--corruptions", "foog"], ["robustness", "zoo:cnn-s", "--corruptions", "fog:7"],
+        ["robustness", "zoo:cnn-s", "--samples", "0"], ["robustness", "zoo:cnn-s", "--workers", "-1"],
+        ["robustness", "zoo:cnn-s", "--corruptions", "translate:1", "--out-of-domain", "nowhere"],
     ],
 )  # fmt: skip
 def test_mistakes_in_commands(mistake, command):
@@ -325,7 +334,7 @@ def test_help_is_there_within_a_second_and_without_torch():
     assert min(seconds) < 1
 
 
-@pytest.mark.parametrize("command", ["transfer", "run", "evaluate", "study", "show"])
+@pytest.mark.parametrize("command", ["transfer", "run", "evaluate", "robustness", "study", "show"])
 def test_every_command_has_help_and_a_version_is_told(command, capsys):
     for arguments in ([command, "--help"], ["--version"]):
         with pytest.raises(SystemExit) as ended:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from osmose import api, cli, execution, grid, recipe
+from osmose.data.corruptions import parse
 from osmose.data.sources import SOURCES as DATA
 from osmose.methods import METHODS
 from osmose.models.sources import SOURCES as MODELS
@@ -101,6 +102,9 @@ def test_commands_are_understood(
     monkeypatch.setattr(cli, "_print", lambda *_: None)
     monkeypatch.setattr(api, "study", lambda name, **_: reached.extend(grid.expand(grid.load(name))))
     monkeypatch.setattr(api, "evaluate", lambda model, **_: reached.append(model))
+    monkeypatch.setattr(
+        api, "robustness", lambda models, *, corruptions, **_: reached.extend([*models, *parse(corruptions)])
+    )
     assert cli.main(arguments) == 0, capsys.readouterr().err
     assert reached or arguments[0] == "show"
 

@@ -163,7 +163,7 @@ def _changes(options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
     given = {key: getattr(options, key, None) for key in
              ("teacher", "student", "epochs", "batch_size", "devices", "precision", "seed", *_SHORT)}  # fmt: skip
     pairs = [(_SHORT.get(key, key), value) for key, value in given.items() if value is not None]
-    sections = {_transfer: "--", _run: "--", _evaluate: "--data."}
+    sections = {_transfer: "--", _run: "--", _evaluate: "--data.", _robustness: "--data."}
     foreign = [
         flag for flag in extra if flag.startswith("--") and not flag.startswith(sections.get(options.run, "-- "))
     ]
