@@ -77,8 +77,8 @@ def commands(short, grey, tmp_path):
         "run": ["run", tmp_path / "stages.yaml", "--output", tmp_path / "stages"],
         "dry run of stages": ["run", tmp_path / "stages.yaml", "--dry-run"],
         "evaluate": ["evaluate", f"file:{tmp_path / 'model.safetensors'}", "--data", grey],
-        "robustness": ["robustness", *[f"file:{tmp_path / 'model.safetensors'}"] * 2, "--data", grey, "--corruptions", "translate",
-                       "--samples", "20", "--workers", "0"],
+        "robustness": ["robustness", *[f"file:{tmp_path / 'model.safetensors'}"] * 2, "--data", grey,
+                       "--corruptions", "translate", "--samples", "20", "--workers", "0"],
         **{f"show {what}": ["show", what] for what in ("models", "data", "methods", "recipes", "settings")},
     }  # fmt: skip
 

@@ -384,7 +384,9 @@ def test_packaged_recipes_run_shortened(name, colour, tmp_path, monkeypatch):
     shortened = {}
     for stage_name, stage in stages(recipes.load(name)).items():
         embedded = stage["data"] in ("fashion-mnist-mini", "cosine")
-        data = {"fraction": 0.005} if embedded else {"name": colour, "image_size": 28, "fraction": 0.5, "heldout": 0.1}
+        size = 112 if "imagenet" in name else 28  # patches of 16 and of 7
+        pictures = {"name": colour, "image_size": size, "fraction": 0.5, "heldout": 0.1}
+        data = {"fraction": 0.005} if embedded else pictures
         teacher = stage.get("teacher")
         short = {
             "epochs": 1,

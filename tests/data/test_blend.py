@@ -90,7 +90,20 @@ def test_noise_has_its_deviation_and_leaves_labels():
     assert torch.equal(blended.y, big.y)
 
 
-@pytest.mark.parametrize("name", ["mixup", "cutmix", "noise"])
+def test_one_of_both_is_drawn_at_each_step():
+    kinds = []
+    for step in range(200):
+        blended = Blend(name="mixup-or-cutmix")(batch(), 3, 0, step)
+        alone = {name: Blend(name=name)(batch(), 3, 0, step) for name in ("mixup", "cutmix")}
+        kinds += [
+            name for name, one in alone.items() if torch.equal(one.x, blended.x) and torch.equal(one.y, blended.y)
+        ]
+    assert kinds.count("mixup") > 70
+    assert kinds.count("cutmix") > 70
+    assert Blend(name="mixup-or-cutmix").mixes
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "mixup-or-cutmix", "noise"])
 def test_depends_on_seed_and_counters_alone(name):
     torch.rand(3)
     first = Blend(name=name)(batch(), 3, 1, 2, 3, 0)

@@ -1,6 +1,7 @@
 """Schedules in closed form, and the optimisers that the settings build."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from osmose import torchvision_ops
+from osmose.engine import checkpoint
 from osmose.engine.clock import Clock
 from osmose.engine.optimiser import Optimiser, Plateau, at
 from osmose.errors import UserError
@@ -75,6 +78,62 @@ def test_what_is_built():
         if name == "sgd":
             assert (built.defaults["momentum"], built.defaults["nesterov"]) == (0.8, False)
     assert Optimiser(schedule="plateau", plateau=Plateau(patience=7)).player(parameters).plateau.patience == 7
+
+
+def test_lion_is_its_algorithm():
+    """arXiv 2302.06675, algorithm 2: theta -= lr * (sign(b1 m + (1 - b1) g) + decay * theta), m = b2 m + (1 - b2) g."""
+    torchvision_ops.install()
+    pytest.importorskip("timm.optim")
+    parameter = nn.Parameter(torch.tensor([1.0, -2.0]))
+    built = (
+        Optimiser(name="lion", lr=0.1)
+        .player([parameter])
+        .optimiser([{"params": [parameter], "lr": 0.1, "weight_decay": 0.5}])
+    )
+    theta, m = parameter.detach().clone(), torch.zeros(2)
+    for gradient in (torch.tensor([1.0, -3.0]), torch.tensor([-0.01, 0.2]), torch.tensor([-2.0, -1.0])):
+        parameter.grad = gradient.clone()
+        built.step()
+        theta = theta - 0.1 * ((0.9 * m + 0.1 * gradient).sign() + 0.5 * theta)
+        m = 0.99 * m + 0.01 * gradient
+        torch.testing.assert_close(parameter.detach(), theta)
+
+
+@pytest.mark.parametrize("name", ["lion-8bit", "adamw-8bit"])
+def test_states_of_8_bits_take_a_byte_a_parameter_and_survive_a_checkpoint(name, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    torch.manual_seed(0)
+    weights = [nn.Parameter(torch.randn(8192)) for _ in range(2)]
+    weights[1].data.copy_(weights[0].data)
+    one, two = (Optimiser(name=name).player([w]).optimiser([{"params": [w], "lr": 0.01}]) for w in weights)
+
+    def step(optimiser, weight):
+        weight.grad = 2 * weight.detach()
+        optimiser.step()
+
+    step(one, weights[0])
+    bytes_a_parameter = sum(
+        v.nbytes for v in one.state[weights[0]].values() if torch.is_tensor(v) and v.dtype == torch.uint8
+    )
+    assert bytes_a_parameter == 8192 * (1 if name == "lion-8bit" else 2)
+    checkpoint.save(tmp_path, 1, {"optimiser": one.state_dict(), "weight": weights[0].detach()})
+    state = checkpoint.load(checkpoint.path_of(tmp_path, 1))
+    weights[1].data.copy_(state["weight"])
+    two.load_state_dict(state["optimiser"])
+    for _ in range(3):
+        step(one, weights[0])
+        step(two, weights[1])
+    assert torch.equal(*weights)
+    assert weights[0].abs().mean() < 0.79
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"), [("lion", "vision"), ("lion-8bit", "eight-bit"), ("adamw-8bit", "eight-bit")]
+)
+def test_a_missing_package_is_named(name, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes.optim" if extra == "eight-bit" else "timm.optim", None)
+    with pytest.raises(UserError, match=f"^optimiser {name} needs the extra '{extra}': pip install"):
+        Optimiser(name=name).player([nn.Parameter(torch.ones(2))])
 
 
 def test_numbers_and_functions_are_schedules():

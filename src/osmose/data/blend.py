@@ -19,14 +19,15 @@ class Blend:
 
     Both mix each sample with another one of its micro-batch, in the same proportion for all, drawn from Beta(alpha, alpha);
     CutMix takes a box of that share of the area from the other. Classes become probabilities, numbers are mixed like the inputs.
+    "mixup-or-cutmix" is one of the two at each step, as likely.
 
     Args:
-        name: none, mixup, cutmix or noise.
+        name: none, mixup, cutmix, mixup-or-cutmix or noise.
         alpha: of the Beta distribution.
         noise: standard deviation of the noise.
     """
 
-    name: Literal["none", "mixup", "cutmix", "noise"] = "none"
+    name: Literal["none", "mixup", "cutmix", "mixup-or-cutmix", "noise"] = "none"
     alpha: float = 1.0
     noise: float = 1.0
 
@@ -37,7 +38,7 @@ class Blend:
     @property
     def mixes(self) -> bool:
         """Whether a sample's label becomes a mixture."""
-        return self.name in ("mixup", "cutmix")
+        return self.name in ("mixup", "cutmix", "mixup-or-cutmix")
 
     def __call__(self, batch: Batch, classes: int | None, seed: int, *counters: int) -> Batch:
         """The batch with what this does to it; random numbers come from the stream "data/blend".
@@ -55,9 +56,11 @@ class Blend:
         if self.name == "noise":
             noise = torch.randn(batch.x.shape, generator=generator).to(batch.x.device)
             return replace(batch, view=None, x=batch.x + self.noise * noise)
-        kept = random.Random(start).betavariate(self.alpha, self.alpha)
+        chance = random.Random(start)
+        kept = chance.betavariate(self.alpha, self.alpha)
+        mixup = self.name == "mixup" or (self.name == "mixup-or-cutmix" and chance.random() < 0.5)
         others = torch.randperm(len(batch.x), generator=generator).to(batch.x.device)
-        if self.name == "mixup":
+        if mixup:
             x = kept * batch.x + (1 - kept) * batch.x[others]
         else:
             x, kept = _cut(batch.x, batch.x[others], kept, generator)

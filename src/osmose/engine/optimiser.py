@@ -3,16 +3,26 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Literal
 
 import torch
 from torch import nn
 
+from osmose import torchvision_ops
 from osmose.engine.clock import Clock
-from osmose.errors import UserError, check
+from osmose.errors import UserError, check, missing_extra
 
 Scheduled = float | Callable[[Clock], float]
 """A number, or a pure function of the clock that gives it."""
+
+
+_ELSEWHERE = {
+    "lion": ("timm.optim", "Lion", "vision"),
+    "lion-8bit": ("bitsandbytes.optim", "Lion8bit", "eight-bit"),
+    "adamw-8bit": ("bitsandbytes.optim", "AdamW8bit", "eight-bit"),
+}
+"""Optimisers that torch does not have: package, class and the extra that brings it."""
 
 
 @dataclass
@@ -72,10 +82,10 @@ class Optimiser:
     """Settings of one player's optimiser; the learning rate follows the rule lr x global batch / 256 (arXiv 2310.17653).
 
     Args:
-        name: which optimiser.
+        name: which optimiser; lion (arXiv 2302.06675) needs the extra 'vision', those with 8 bits of state the extra 'eight-bit'.
         lr: learning rate for a global batch of 256 samples.
         momentum: SGD's momentum, without Nesterov's correction; the other optimisers do not use it.
-        weight_decay: weight decay (L2 for sgd and adam, decoupled for adamw).
+        weight_decay: weight decay (L2 for sgd and adam, decoupled for the others).
         clip: largest norm of the gradient; none leaves it as it is.
         schedule: how the rate goes on after the warm-up: constant, cosine to `final`, or plateau.
         warmup_epochs: epochs over which the rate rises linearly from zero.
@@ -83,7 +93,7 @@ class Optimiser:
         plateau: settings of the schedule plateau.
     """
 
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    name: Literal["sgd", "adam", "adamw", "lion", "adamw-8bit", "lion-8bit"] = "sgd"
     lr: float = 1e-4
     momentum: float = 0.9
     weight_decay: float = 1e-3
@@ -120,17 +130,25 @@ class Optimiser:
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         if not trained:
             raise UserError("all parameters to be trained are frozen: set requires_grad of those that should train")
-        kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
-            "sgd": lambda groups: torch.optim.SGD(groups, momentum=self.momentum),
-            "adam": torch.optim.Adam,
-            "adamw": torch.optim.AdamW,
-        }
         return Player(
             groups=[Group(trained, self.rate, self.weight_decay)],
-            optimiser=kinds[self.name],
+            optimiser=self._kind(),
             clip=self.clip,
             plateau=self.plateau if self.schedule == "plateau" else None,
         )
+
+    def _kind(self) -> Callable[[list[dict[str, object]]], torch.optim.Optimizer]:
+        if self.name == "sgd":
+            return lambda groups: torch.optim.SGD(groups, momentum=self.momentum)
+        if self.name in ("adam", "adamw"):
+            return torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+        package, cls, extra = _ELSEWHERE[self.name]
+        torchvision_ops.install()
+        try:
+            found: Callable[[list[dict[str, object]]], torch.optim.Optimizer] = getattr(import_module(package), cls)
+        except ImportError:
+            raise missing_extra(f"optimiser {self.name} needs", extra) from None
+        return found
 
 
 def at(value: Scheduled, clock: Clock) -> float:
