@@ -27,6 +27,7 @@ docs: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/overhead.py | tee results/overhead.json
+	$(BIN)/python benchmarks/hard_step.py | tee results/hard_step.json
 
 zoo: $(CORE)
 	$(BIN)/python benchmarks/zoo.py
