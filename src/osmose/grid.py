@@ -32,6 +32,7 @@ from osmose import table
 from osmose.engine.folder import differences
 from osmose.errors import UserError, unknown
 from osmose.execution import check_names
+from osmose.figures.accuracy import Curve, curve, draw_accuracy
 from osmose.files import write_atomically
 from osmose.models import show_models
 from osmose.recipe import Plain, Recipe
@@ -135,7 +136,7 @@ def run(
 
     Args:
         study: the study's plain values.
-        folder: gets study.yaml, table.parquet, table.md, and in runs/ a folder, a recipe and a log for each run.
+        folder: gets study.yaml, table.parquet, table.md, accuracy.svg, and in runs/ a folder, a recipe and a log for each run.
         command: how the table is made again, for table.md.
         jobs: runs at a time; each gets its share of the cores, where the study does not say how many threads it has.
         quiet: show no progress.
@@ -168,6 +169,7 @@ def run(
             runs, jobs=jobs, lock=lock, update=tabulate, quiet=quiet, start=start,
         )  # fmt: skip
         rows = tabulate(results)
+        _draw(folder, [cell for cell in cells if cell.name in results])
     return {
         "runs": len(cells),
         "finished": len(results),
@@ -209,6 +211,19 @@ def _settle(cell: Cell, folder: Path, threads: int) -> Cell:
     if changed:
         raise UserError(f"{folder} holds a run of another recipe ({changed}): delete it, or give another --output")
     return cell
+
+
+def _draw(folder: Path, finished: Sequence[Cell]) -> None:
+    """accuracy.svg: the methods' held-out accuracy against steps, of the runs whose metrics are here."""
+    methods: dict[str, list[Curve]] = {}
+    for cell in finished:
+        metrics = folder / "runs" / cell.name / "metrics.jsonl"
+        found = curve(map(json.loads, metrics.read_text().splitlines())) if metrics.exists() else []
+        if found:
+            label = ", ".join([cell.method, *(f"{key}={_text(value)}" for key, value in cell.settings.items())])
+            methods.setdefault(label, []).append(found)
+    if methods:
+        draw_accuracy(folder / "accuracy.svg", methods)
 
 
 def _about(cells: Sequence[Cell], results: Mapping[str, Plain], command: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from osmose.figures.accuracy import curve, draw_accuracy, steps_to
 from osmose.figures.augmented import draw_augmented
 from osmose.figures.phases import _spans, draw_phases
 from osmose.figures.spread import draw_spread
@@ -60,6 +61,27 @@ def test_losses_and_phases(tmp_path):
     assert len(re.findall(r"fill: #e6e6e6", text)) == 2
     draw_phases(tmp_path / "empty.svg", [], {"kl": "student"}, "student_phase")
     assert (tmp_path / "empty.svg").stat().st_size > 1000
+
+
+def test_steps_to_an_accuracy():
+    found = curve(
+        [{"step": 5, "loss": 1.0}, {"step": 10, "heldout_accuracy": 70.0}, {"step": 20, "heldout_accuracy": 80.0}]
+    )
+    assert found == [(10, 70.0), (20, 80.0)]
+    assert (steps_to(60, found), steps_to(70.5, found), steps_to(80, found), steps_to(81, found)) == (10, 20, 20, None)
+
+
+def test_a_line_for_every_method(tmp_path):
+    methods = {
+        "kd": [[(10, 70.0), (20, 80.0)], [(10, 72.0), (20, 81.0)]],
+        "hard": [[(10, 75.0), (20, 85.0)]],
+        "none": [],
+    }
+    draw_accuracy(tmp_path / "a.svg", methods)
+    text = (tmp_path / "a.svg").read_text()
+    assert len(re.findall(r'id="FillBetweenPolyCollection_\d+"', text)) == 2
+    assert "kd" in text
+    assert "none" not in re.sub(r"(fill|stroke): none", "", text)
 
 
 def test_a_band_for_every_quantity(tmp_path):
