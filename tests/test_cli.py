@@ -78,7 +78,7 @@ def commands(short, grey, tmp_path):
         "dry run of stages": ["run", tmp_path / "stages.yaml", "--dry-run"],
         "evaluate": ["evaluate", f"file:{tmp_path / 'model.safetensors'}", "--data", grey],
         "robustness": ["robustness", *[f"file:{tmp_path / 'model.safetensors'}"] * 2, "--data", grey,
-                       "--corruptions", "translate", "--samples", "20", "--workers", "0"],
+                       "--corruptions", "translate", "--samples", "20", "--workers", "0", "--part", "heldout"],
         **{f"show {what}": ["show", what] for what in ("models", "data", "methods", "recipes", "settings")},
     }  # fmt: skip
 

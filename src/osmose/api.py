@@ -222,6 +222,7 @@ def robustness(
     corruptions: Iterable[str] = ("all",),
     in_domain: Iterable[str | Path] = (),
     out_of_domain: Iterable[str | Path] = (),
+    part: Literal["test", "heldout"] = "test",
     samples: int | None = None,
     workers: int = 0,
     quiet: bool = True,
@@ -233,12 +234,13 @@ def robustness(
         data: a data set with classes, by name or path, or the section `data` of a recipe.
         corruptions: "fog" at five severities, "fog:3" at one, "all" for the nineteen of ImageNet-C; "translate" is MNIST-C's.
         in_domain, out_of_domain: folders, in the layouts of `osmose.data.domains.open_domains`.
-        samples: a stratified part of the test images to corrupt; none takes all.
+        part: whose images are corrupted; choose settings on "heldout".
+        samples: so many of them, stratified; none takes all.
         workers: processes that read and corrupt images.
         quiet: show no progress.
 
     Returns:
-        {"data", "samples", "rows": for each model and each domain its accuracy in percent, "summary": for each model the
+        {"data", "part", "samples", "rows": for each model and each domain its accuracy in percent, "summary": for each model the
         numbers of `osmose.evaluate.robustness.summarise`, "gaps": how far each other model is behind the first one}.
 
     Raises:
@@ -267,13 +269,14 @@ def robustness(
         kind: [domain for folder in given for domain in open_domains(Path(folder), classes, decoding, shape)]
         for kind, given in (("in_domain", in_domain), ("out_of_domain", out_of_domain))
     }
-    test = loaded.test()
-    if samples is not None and samples < len(test):
-        assert test.labels is not None
-        test = test.subset(stratified(test.labels, samples, generator(settings.split_seed, "robustness/samples")))
+    split = loaded.test() if part == "test" else loaded.heldout
+    if split is None or split.labels is None:
+        raise UserError(f"{settings.name} has no labelled part '{part}': use another --part")
+    if samples is not None and samples < len(split):
+        split = split.subset(stratified(split.labels, samples, generator(settings.split_seed, "robustness/samples")))
     domains = {
-        "clean": [Domain("clean", test)],
-        "corrupted": [corrupted(test, corruption) for corruption in wanted],
+        "clean": [Domain("clean", split)],
+        "corrupted": [corrupted(split, corruption) for corruption in wanted],
         **folders,
     }
     rows = []
@@ -281,7 +284,14 @@ def robustness(
         for name, value in domain_accuracy(networks, domain, workers=workers).items():
             rows.append({"model": name, "kind": kind, "group": domain.group, "part": domain.part, "accuracy": value})
     summary = summarise(rows)
-    return {"data": settings.name, "samples": len(test), "rows": rows, "summary": summary, "gaps": gaps(summary)}
+    return {
+        "data": settings.name,
+        "part": part,
+        "samples": len(split),
+        "rows": rows,
+        "summary": summary,
+        "gaps": gaps(summary),
+    }
 
 
 def _tracked(items: list[Any], *, quiet: bool) -> Iterable[Any]:

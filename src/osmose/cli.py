@@ -117,7 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     robustness.add_argument("--in-domain", nargs="*", default=[], metavar="DIR", help="folders of more test images")
     robustness.add_argument("--out-of-domain", nargs="*", default=[], metavar="DIR", help="folders of other images")
-    robustness.add_argument("--samples", type=int, metavar="N", help="test images to corrupt (default: all)")
+    robustness.add_argument("--part", choices=["test", "heldout"], default="test", help="whose images are corrupted")
+    robustness.add_argument("--samples", type=int, metavar="N", help="so many of them (default: all)")
     robustness.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that corrupt"
     )
@@ -247,7 +248,7 @@ def _robustness(options: argparse.Namespace, changes: dict[str, Any]) -> int:
 
     numbers = api.robustness(
         options.models, data=changes["data"], corruptions=options.corruptions, in_domain=options.in_domain,
-        out_of_domain=options.out_of_domain, samples=options.samples, workers=options.workers, quiet=options.json,
+        out_of_domain=options.out_of_domain, part=options.part, samples=options.samples, workers=options.workers, quiet=options.json,
     )  # fmt: skip
     _print(options, numbers, _show_robustness)
     return 0
@@ -342,7 +343,9 @@ def _show_robustness(numbers: dict[str, Any]) -> None:
     columns |= {f"{row['model']}_behind": row for row in numbers["gaps"]}
     keys = [key for key in first if key != "model"]
     _show_rows([{"accuracy": key, **{name: round(row[key], 2) for name, row in columns.items()}} for key in keys])
-    print(f"percent of {numbers['samples']} test samples of {numbers['data']}, each the mean over its parts")
+    print(
+        f"percent of {numbers['samples']} samples of {numbers['data']}, part {numbers['part']}, each the mean over its parts"
+    )
 
 
 def _show_study(numbers: dict[str, Any]) -> None:
