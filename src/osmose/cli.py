@@ -248,7 +248,8 @@ def _robustness(options: argparse.Namespace, changes: dict[str, Any]) -> int:
 
     numbers = api.robustness(
         options.models, data=changes["data"], corruptions=options.corruptions, in_domain=options.in_domain,
-        out_of_domain=options.out_of_domain, part=options.part, samples=options.samples, workers=options.workers, quiet=options.json,
+        out_of_domain=options.out_of_domain, part=options.part, samples=options.samples, workers=options.workers,
+        quiet=options.json,
     )  # fmt: skip
     _print(options, numbers, _show_robustness)
     return 0
