@@ -61,9 +61,9 @@ def draw(rows: Iterable[dict[str, Any]], place: Path) -> None:
     axes.axhline(0, color="#888888", linewidth=0.8)
     axes.axvline(len(METHODS) - CONTROLS - 0.5, color="#bbbbbb", linewidth=0.8, linestyle=":")
     axes.set_yscale("symlog", linthresh=1, linscale=0.9)
-    ticks = [-10, -5, -2, -1, -0.5, 0, 0.5, 1, 2]
+    ticks = [-5, -2, -1, -0.5, 0, 0.5, 1, 2]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_ylim(min(-14.0, *(1.6 * row["transfer_delta"] for row in rows)), 3)
+    axes.set_ylim(min(-30.0, *(1.6 * row["transfer_delta"] for row in rows)), 3)
     axes.set_xticks(range(len(METHODS)), list(METHODS.values()))
     axes.set_ylabel("transfer delta, points of test accuracy")
     axes.set_title(
