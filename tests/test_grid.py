@@ -191,8 +191,15 @@ def finish(recipe: Recipe, folder: Path) -> None:
     """What a finished run leaves."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.plain()))
-    numbers = {"transfer_delta": 0.5, "knowledge_gain": 1.0, "knowledge_loss": 0.5, "mcnemar_p": 0.04}
+    numbers = {
+        "accuracy_after": 80.5,
+        "transfer_delta": 0.5,
+        "knowledge_gain": 1.0,
+        "knowledge_loss": 0.5,
+        "mcnemar_p": 0.04,
+    }
     result = {"teacher": recipe.teacher, "seed": recipe.seed, **numbers, "seconds": 1.0, "environment": {"cores": 2}}
+    (folder / "metrics.jsonl").write_text('{"step": 5, "loss": 1.0}\n{"step": 10, "heldout_accuracy": 80.0}\n')
     (folder / "result.json").write_text(json.dumps(result))
 
 
@@ -211,6 +218,10 @@ def test_failed_runs_are_told_and_the_others_tabulated(tmp_path: Path, capsys: p
     assert runs.started == names(PAIRS)
     assert runs.most == 3
     assert (numbers["runs"], numbers["finished"]) == (4, 2)
+    picture = (tmp_path / "accuracy.svg").read_text()
+    assert "held-out accuracy" in picture
+    assert "<!-- kl -->" in picture
+    assert "<!-- ce -->" not in picture  # its runs failed
     assert numbers["failed"] == dict.fromkeys(
         ["fresh-mlp-xs-ce-seed0", "fresh-cnn-xs-ce-seed0"], "the loss is nan: lower lr"
     )

@@ -141,7 +141,7 @@ def test_methods_come_as_typed_objects():
         ({"method": {"target": "techer"}}, "unknown target 'techer': did you mean 'teacher'?"),
         ({"precision": "fp8"}, "key 'precision' is 'fp8': expected one of ['32-true', 'bf16-mixed']"),
         ({"method": {"optimiser": {"name": "sgdd"}}},
-         "key 'method.optimiser.name' is 'sgdd': expected one of ['sgd', 'adam', 'adamw']"),
+         "key 'method.optimiser.name' is 'sgdd': expected one of ['sgd', 'adam', 'adamw', 'lion', 'adamw-8bit', 'lion-8bit']"),
         ({"method": {"optimiser": {"lr": None}}},
          "key 'method.optimiser.lr' is empty: give it a value, or leave it out for its default"),
         ({"method": {"optimiser": {"plateau": 3}}},
