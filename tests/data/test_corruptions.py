@@ -33,7 +33,7 @@ def test_impulse_noise_hits_the_published_share(severity):
 
 @pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
 def test_gaussian_noise_has_the_published_deviation(severity):
-    pytest.importorskip("corrupt_tta")
+    pytest.importorskip("corrupt_tta", exc_type=ImportError)
     grey = np.full((100, 100, 3), 128, np.uint8)
     noisy = Corruption("gaussian_noise", severity)(grey, 0).astype(float)
     inside = noisy[(noisy > 0) & (noisy < 255)] if severity == 1 else noisy
@@ -44,7 +44,7 @@ def test_gaussian_noise_has_the_published_deviation(severity):
 
 @pytest.mark.parametrize("name", IMAGENET_C)
 def test_the_same_seed_gives_the_same_picture(name):
-    pytest.importorskip("corrupt_tta")
+    pytest.importorskip("corrupt_tta", exc_type=ImportError)
     corruption = Corruption(name, 4)
     state = np.random.get_state()[1].copy()
     first = corruption(PICTURE, 7)
@@ -73,7 +73,7 @@ def test_the_same_seed_gives_the_same_picture(name):
 
 @pytest.mark.parametrize("name", IMAGENET_C)
 def test_one_channel_stays_one_channel(name):
-    pytest.importorskip("corrupt_tta")
+    pytest.importorskip("corrupt_tta", exc_type=ImportError)
     found = Corruption(name, 3)(PICTURE[..., :1], 0)
     assert found.shape == (32, 32, 1)
     assert found.dtype == np.uint8
@@ -99,4 +99,13 @@ def test_a_missing_package_is_named_before_the_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "corrupt_tta", None)
     check_available(parse(["translate", "impulse_noise"]))
     with pytest.raises(UserError, match="the extra 'robustness': pip install"):
+        check_available(parse(["fog:1"]))
+
+
+def test_a_missing_system_library_is_named(monkeypatch, tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    monkeypatch.setitem(sys.modules, "corrupt_tta", sys)
+    with pytest.raises(UserError, match=r"^opencv cannot be loaded \(libGL\.so\.1: .*\): apt install libgl1"):
         check_available(parse(["fog:1"]))

@@ -101,7 +101,7 @@ def test_lion_is_its_algorithm():
 
 @pytest.mark.parametrize("name", ["lion-8bit", "adamw-8bit"])
 def test_states_of_8_bits_take_a_byte_a_parameter_and_survive_a_checkpoint(name, tmp_path):
-    pytest.importorskip("bitsandbytes")
+    pytest.importorskip("bitsandbytes", exc_type=ImportError)
     torch.manual_seed(0)
     weights = [nn.Parameter(torch.randn(8192)) for _ in range(2)]
     weights[1].data.copy_(weights[0].data)

@@ -111,8 +111,12 @@ def _functions() -> dict[str, Any]:
     try:
         import corrupt_tta
         import cv2
+    except ModuleNotFoundError:
+        raise missing_extra("corruptions but translate and impulse_noise need", "robustness") from None
     except ImportError as error:
-        raise missing_extra(f"corruptions but translate and impulse_noise need ({error})", "robustness") from None
+        raise UserError(
+            f"opencv cannot be loaded ({error}): apt install libgl1 libglib2.0-0, or pip install opencv-python-headless after it"
+        ) from None
     cv2.setNumThreads(0)
     functions: dict[str, Any] = corrupt_tta.corruption_dict
     return functions
