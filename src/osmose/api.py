@@ -259,9 +259,7 @@ def robustness(
     for model in models:
         network = _load_for(model, loaded)
         check_head(network.name, network, loaded)
-        networks[network.name if network.name not in networks else f"{network.name} ({len(networks) + 1})"] = (
-            network.eval()
-        )
+        networks[network.name if network.name not in networks else f"{network.name} ({len(networks) + 1})"] = network
     classes = loaded.classes or tuple(map(str, range(loaded.num_classes)))
     decoding = Decoding(settings.image_size, settings.crop_ratio)
     shape = (loaded.channels, *loaded.image_size)
@@ -280,7 +278,8 @@ def robustness(
         **folders,
     }
     rows = []
-    for kind, domain in _tracked([(kind, domain) for kind, found in domains.items() for domain in found], quiet=quiet):
+    everything = [(kind, domain) for kind, found in domains.items() for domain in found]
+    for kind, domain in track(everything, "domains", console=Console(file=sys.stderr), disable=quiet):
         for name, value in domain_accuracy(networks, domain, workers=workers).items():
             rows.append({"model": name, "kind": kind, "group": domain.group, "part": domain.part, "accuracy": value})
     summary = summarise(rows)
@@ -292,11 +291,6 @@ def robustness(
         "summary": summary,
         "gaps": gaps(summary),
     }
-
-
-def _tracked(items: list[Any], *, quiet: bool) -> Iterable[Any]:
-    """The items, with a bar on stderr that says how many are left."""
-    return track(items, "domains", console=Console(file=sys.stderr), disable=quiet)
 
 
 def _load_for(model: Model, data: Dataset) -> Network:

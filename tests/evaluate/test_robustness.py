@@ -1,5 +1,7 @@
 """Accuracy on domains: against a plain loop, over class subsets, and how a summary takes means."""
 
+import copy
+
 import torch
 from torch import nn
 
@@ -35,6 +37,17 @@ def test_against_a_plain_loop():
             )
             assert found[name] == 100 * right / 40
         assert domain_accuracy(networks, domain, batch_size=7, workers=2) == found
+
+
+def test_networks_are_asked_in_evaluation_mode_and_keep_their_own():
+    body = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(9, 4))
+    training = load_model(body, channels=1).train()
+    body[1].eval()
+    before, modes = copy.deepcopy(body.state_dict()), [module.training for module in body]
+    found = domain_accuracy({"a": training}, Domain("clean", SPLIT))
+    assert [module.training for module in body] == modes
+    assert all(torch.equal(value, before[name]) for name, value in body.state_dict().items())
+    assert domain_accuracy({"a": training.eval()}, Domain("clean", SPLIT)) == found
 
 
 def test_only_the_classes_of_the_domain_compete():

@@ -1,5 +1,8 @@
 """A network's outputs on a whole part of a data set."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -8,7 +11,20 @@ from osmose.data.views import Views
 from osmose.models.network import Model
 
 
-@torch.no_grad()
+@contextmanager
+def evaluating(*models: Model) -> Iterator[None]:
+    """Inside the block the models are in evaluation mode and no gradients are kept; then every module has its own mode again."""
+    was_training = [module for model in models for module in model.modules() if module.training]
+    for model in models:
+        model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in was_training:
+            module.training = True
+
+
 def predict(
     network: Model,
     split: Split,
@@ -29,14 +45,11 @@ def predict(
             all shards is the whole.
         shards: processes that share the work.
     """
-    was_training = [module for module in network.modules() if module.training]
-    network.eval()
     answers = torch.zeros(len(split), network.width)
-    for number, start in enumerate(range(0, len(split), batch_size)):
-        if number % shards != shard:
-            continue
-        rows = torch.arange(start, min(start + batch_size, len(split)))
-        answers[rows] = network.answer(Views.plain(split.images.read(rows).to(network.device))).cpu()
-    for module in was_training:
-        module.training = True
+    with evaluating(network):
+        for number, start in enumerate(range(0, len(split), batch_size)):
+            if number % shards != shard:
+                continue
+            rows = torch.arange(start, min(start + batch_size, len(split)))
+            answers[rows] = network.answer(Views.plain(split.images.read(rows).to(network.device))).cpu()
     return answers

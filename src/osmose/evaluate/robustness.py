@@ -12,27 +12,28 @@ from osmose.data.domains import Domain
 from osmose.data.views import Views
 from osmose.evaluate.accuracy import accuracy
 from osmose.evaluate.outcomes import outcomes
+from osmose.evaluate.predict import evaluating
 from osmose.models.network import Model
 
 Row = dict[str, Any]
 
 
-@torch.no_grad()
 def domain_accuracy(
     networks: Mapping[str, Model], domain: Domain, *, batch_size: int = 250, workers: int = 0
 ) -> dict[str, float]:
     """Percentage of a domain's samples on which each network is right; only the domain's own classes compete.
 
     Args:
-        networks: by name, in evaluation mode, each on its device; they see the same images.
+        networks: by name, each on its device; they see the same images, in evaluation mode.
         domain: the samples.
         batch_size: samples in one forward pass.
         workers: processes that read and corrupt images.
     """
     answers: dict[str, list[Tensor]] = {name: [] for name in networks}
-    for images in DataLoader(domain, batch_size=batch_size, num_workers=workers):
-        for name, network in networks.items():
-            answers[name].append(network.answer(Views.plain(images.to(network.device))).cpu())
+    with evaluating(*networks.values()):
+        for images in DataLoader(domain, batch_size=batch_size, num_workers=workers):
+            for name, network in networks.items():
+                answers[name].append(network.answer(Views.plain(images.to(network.device))).cpu())
     columns = slice(None) if domain.columns is None else domain.columns
     return {
         name: accuracy(outcomes(networks[name], torch.cat(parts)[:, columns], domain.split))

@@ -1,6 +1,7 @@
 """A network that owns its preprocessing and class names, and shows its features beside its logits."""
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class Preprocessing:
             )
 
 
-class Model(nn.Module):
+class Model(nn.Module, ABC):
     """A body with what is to be known of it, which can be written to a file and told from others.
 
     Args:
@@ -80,13 +81,13 @@ class Model(nn.Module):
         return next(self.parameters()).device
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """How many numbers it answers a sample with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, x: Tensor) -> Tensor:
         """What evaluation asks of images [B, C, H, W] in [0, 1]: float32 [B, width]."""
-        raise NotImplementedError
 
     def about(self) -> dict[str, Any]:
         """What stands beside the weights in its file; each value is JSON."""
