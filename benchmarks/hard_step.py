@@ -8,7 +8,6 @@ upper end of the ratio's 95 % interval at 1.15.
 
 import argparse
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -22,6 +21,7 @@ from osmose.engine.loop import Engine
 from osmose.engine.progress import Progress
 from osmose.execution import environment, gather, prepare
 from osmose.methods.hard import Hard
+from paired import ratio
 
 
 def made(values: dict[str, Any], folder: Path) -> Engine:
@@ -56,17 +56,13 @@ def measure(student: str, teacher: str, batch_size: int, pairs: int) -> dict[str
                 taken[number] = time.process_time() - started
             times.append(taken)
     times = times[5:]
-    ratios = [math.log(hard / plain) for plain, hard in times]
-    half = 1.98 * statistics.stdev(ratios) / math.sqrt(pairs)
-    mean = statistics.mean(ratios)
     return {
         "student": student,
         "teacher": teacher,
         "batch_size": batch_size,
         "pairs": pairs,
         "distill_ms": round(1000 * statistics.median(plain for plain, _ in times), 2),
-        "ratio": round(math.exp(mean), 4),
-        "ratio_95": [round(math.exp(mean - half), 4), round(math.exp(mean + half), 4)],
+        **ratio(times, 1.98),
     }
 
 

@@ -11,7 +11,6 @@ Both loops read the same samples, see the same views, run the same teacher and t
 
 import argparse
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -28,6 +27,7 @@ from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.folder import RunFolder
 from osmose.engine.progress import Progress
 from osmose.execution import Cast, environment, gather, prepare
+from paired import ratio
 
 
 def by_hand(cast: Cast, settings: recipe.Recipe) -> Callable[[], None]:
@@ -82,18 +82,14 @@ def measure(student: str, teacher: str, batch_size: int, pairs: int) -> dict[str
             taken = {number: timed(loops[number]) for number in order}
             times.append((taken[0], taken[1]))
     times = times[1:]
-    ratios = [math.log(engine / hand) for hand, engine in times]
     extra = [1000 * (engine - hand) / steps for hand, engine in times]
-    half = 2.03 * statistics.stdev(ratios) / math.sqrt(pairs)
-    mean = statistics.mean(ratios)
     return {
         "student": student,
         "teacher": teacher,
         "pairs": pairs,
         "steps_an_epoch": steps,
         "hand_ms_a_step": round(1000 * statistics.median(hand for hand, _ in times) / steps, 2),
-        "ratio": round(math.exp(mean), 4),
-        "ratio_95": [round(math.exp(mean - half), 4), round(math.exp(mean + half), 4)],
+        **ratio(times, 2.03),
         "extra_ms_a_step_median": round(statistics.median(extra), 3),
     }
 
