@@ -564,6 +564,33 @@ def test_bf16_mixed_is_autocast_around_the_student_alone(execute, tmp_path, grey
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
+def test_frozen_networks_have_a_precision_of_their_own(execute, tmp_path, grey):
+    """Against a loop by hand: the teacher in autocast, the student, the loss and all weights in float32."""
+    result = execute(
+        tmp_path / "run",
+        frozen_precision="bf16-mixed",
+        view={"flip": 0.0},
+        epochs=1,
+        method={**KL_ALONE, "temperature": 4.0},
+    )
+    build = {"num_classes": 4, "channels": 1, "image_size": (12, 12)}
+    student = load_model("fresh:zoo:mlp-xs", stream="student/init", **build).train()
+    teacher = load_model("fresh:zoo:cnn-xs", stream="teacher1/init", **build).eval()
+    teacher.to(memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.5 * 40 / 256, momentum=0.9, weight_decay=1e-3)
+    for _, images, _ in Loader(load_data(grey).train, batch_size=40, seed=0).epoch(0):
+        x = images.float() / 255
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            taught = teacher(x).logits.float()
+        log_said, log_taught = (logits.div(4.0).log_softmax(-1) for logits in (student(x).logits, taught))
+        loss = 16 * F.kl_div(log_said, log_taught, reduction="batchmean", log_target=True)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for ours, theirs in zip(result.student.parameters(), student.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
 def test_hard_goes_through_both_phases_and_saves_its_augmentor(execute, metrics, tmp_path):
     result = execute(tmp_path / "run", **HARD, epochs=4, log_every=1)
     lines = [line for line in metrics(tmp_path / "run") if "loss" in line]

@@ -216,12 +216,15 @@ def prepare(
 ) -> Engine:
     """The engine that trains a recipe's method, after the pair check."""
     cls, arguments = recipe.method_arguments()
-    frozen = {role: Frozen(network, fabric.device) for role, network in cast.teachers.items()}
-    if isinstance(cast.initial, Network):
-        frozen["initial"] = Frozen(cast.initial, fabric.device)
+    mixed = recipe.frozen_precision == "bf16-mixed"
+    networks = {**cast.teachers, **({"initial": cast.initial} if isinstance(cast.initial, Network) else {})}
+    frozen = {role: Frozen(network, fabric.device, mixed=mixed) for role, network in networks.items()}
     with stream(recipe.seed, "method/init"):
         method = cls(cast.student, frozen, **_with_modules(arguments, cast.modules))
         method.fit_to(cast.data.train.images.shape)
+    if recipe.precision == "bf16-mixed":
+        # The layout of the fast bfloat16 convolutions; torch's types lack it.
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     check_available(parse(recipe.corruptions))
     if recipe.corruptions and cast.data.task == "regression":
         raise UserError(f"key 'corruptions' is of images with classes, {recipe.data.name} has numbers: leave it out")

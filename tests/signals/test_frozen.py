@@ -46,3 +46,13 @@ def test_float32_under_autocast():
         inside = frozen(X).logits
     assert inside.dtype == torch.float32
     assert torch.equal(inside, plain)
+
+
+def test_mixed_is_autocast_whatever_runs_around_it():
+    net = network("cnn-xs")
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        expected = net.eval().to(memory_format=torch.channels_last)(X).logits
+    said = Frozen(net, mixed=True)(X)
+    assert {said.logits.dtype, said.features.dtype, said.tokens.dtype} == {torch.float32}
+    assert torch.equal(said.logits, expected.float())
+    assert not torch.equal(said.logits, Frozen(network("cnn-xs"))(X).logits)

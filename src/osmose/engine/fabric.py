@@ -24,7 +24,7 @@ from osmose.processes import all_reduce
 
 
 class _Autocast(MixedPrecision):
-    """Mixed precision that leaves inputs and outputs alone: frozen networks and signals stay float32."""
+    """Mixed precision that leaves inputs and outputs alone: images and signals stay float32."""
 
     def convert_input(self, data: Any) -> Any:
         return data

@@ -5,6 +5,9 @@ from typing import Literal
 
 from osmose.errors import check
 
+Precision = Literal["32-true", "bf16-mixed"]
+"""float32; or float32 weights and bfloat16 arithmetic where torch's autocast finds it safe."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -16,7 +19,8 @@ class Training:
         accumulate: micro-batches in one optimiser step on each device.
         devices: processes, each with a device of its own; under torchrun the number it started.
         accelerator: cpu, cuda, or auto for the best there is.
-        precision: arithmetic of the networks that train; frozen networks always run in float32.
+        precision: arithmetic of the networks that train.
+        frozen_precision: arithmetic of the frozen networks; what they say is float32 in either case.
         workers: loader processes; 0 reads in the training process.
         threads: CPU threads of a process; none leaves torch's choice.
         deterministic: on a GPU, only algorithms that give the same bits each time.
@@ -30,7 +34,8 @@ class Training:
     accumulate: int = 1
     devices: int = 1
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
+    frozen_precision: Precision = "32-true"
     workers: int = 0
     threads: int | None = None
     deterministic: bool = False

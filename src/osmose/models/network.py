@@ -26,6 +26,10 @@ class Outputs:
     features: Tensor
     tokens: Tensor | None
 
+    def float(self) -> "Outputs":
+        """The same in float32."""
+        return Outputs(self.logits.float(), self.features.float(), None if self.tokens is None else self.tokens.float())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
