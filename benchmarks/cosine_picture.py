@@ -14,7 +14,7 @@ from osmose.data import load_data
 from osmose.figures.canvas import canvas
 from osmose.models import load_model
 
-METHODS = {"plain": "plain distillation", "mixup": "Mixup", "noise-1": "Gaussian noise", "hard": "HARD"}
+METHODS = {"plain": "plain distillation", "mixup": "Mixup", "noise-1.25": "Gaussian noise", "hard": "HARD"}
 REACH = 10
 
 
