@@ -1,8 +1,19 @@
-"""The ratio of two times that were measured in pairs."""
+"""Two recipes' steps in turn in one process, and the ratio of their times."""
 
 import math
 import statistics
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from osmose import recipe
+from osmose.engine.fabric import make_fabric, torch_settings
+from osmose.engine.folder import RunFolder
+from osmose.engine.loop import Engine
+from osmose.engine.progress import Progress
+from osmose.execution import gather, prepare
 
 
 def ratio(times: Sequence[Sequence[float]], quantile: float) -> dict[str, object]:
@@ -13,3 +24,47 @@ def ratio(times: Sequence[Sequence[float]], quantile: float) -> dict[str, object
         "ratio": round(math.exp(mean), 4),
         "ratio_95": [round(math.exp(mean - half), 4), round(math.exp(mean + half), 4)],
     }
+
+
+def compare_steps(
+    first: dict[str, Any], second: dict[str, Any], pairs: int, ready: Callable[[Engine], None] = lambda engine: None
+) -> dict[str, Any]:
+    """CPU times of a step of each of two recipes, in turn, after five of each that are thrown away.
+
+    Args:
+        first: the recipe that is compared with.
+        second: the other.
+        pairs: steps of each, at least 2.
+        ready: done to each engine before its first step.
+
+    Returns:
+        The median milliseconds of the first, and the ratio of second to first with its 95 % interval.
+    """
+    with tempfile.TemporaryDirectory() as folder, torch_settings(recipe.resolve(first)):
+        engines = [_made(values, Path(folder)) for values in (first, second)]
+        for engine in engines:
+            ready(engine)
+        shards = [engine.feed.epoch(0, 0, engine.mine) for engine in engines]
+        times: list[list[float]] = []
+        for pair in range(pairs + 5):
+            taken = [0.0, 0.0]
+            for number in (0, 1) if pair % 2 else (1, 0):
+                if engines[number].step % len(engines[number].feed) == 0:
+                    shards[number] = engines[number].feed.epoch(0, 0, engines[number].mine)
+                started = time.process_time()
+                engines[number].train_step(shards[number])
+                taken[number] = time.process_time() - started
+            times.append(taken)
+    times = times[5:]
+    return {
+        "pairs": pairs,
+        "first_ms": round(1000 * statistics.median(one for one, _ in times), 2),
+        **ratio(times, 1.98),
+    }
+
+
+def _made(values: dict[str, Any], folder: Path) -> Engine:
+    """An engine that is about to take its first step."""
+    settings = recipe.resolve(values)
+    run = RunFolder(folder, settings.plain(), owner=False)
+    return prepare(settings, gather(settings, {}, {}), run, make_fabric(settings), Progress(quiet=True))

@@ -365,7 +365,9 @@ def _shares(metrics: Path) -> dict[str, float]:
 def environment(fabric: lightning_fabric.Fabric) -> dict[str, Any]:
     """What a run ran on."""
     device = (
-        torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else platform.processor() or "cpu"
+        torch.cuda.get_device_name(fabric.device)
+        if fabric.device.type == "cuda"
+        else f"cpu with {torch.backends.cpu.get_cpu_capability()}"
     )
     return {
         "osmose": osmose.__version__,
