@@ -126,3 +126,22 @@ def start(tmp_path):
     for process in begun:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def after_step(monkeypatch):
+    """Calls a function after optimiser step `step`, once."""
+    from osmose.engine.loop import Engine
+
+    train_step = Engine.train_step
+
+    def at(step, act):
+        def wrapped(engine, shards):
+            train_step(engine, shards)
+            if engine.step == step:
+                monkeypatch.setattr(Engine, "train_step", train_step)
+                act()
+
+        monkeypatch.setattr(Engine, "train_step", wrapped)
+
+    return at

@@ -43,23 +43,6 @@ KL_ALONE = {"target": "teacher", "optimiser": {"schedule": "constant"}}
 ADAM = {"student": "fresh:zoo:vit-m", "method": {"target": "partition", "optimiser": {"name": "adamw", "lr": 0.01}}}
 
 
-@pytest.fixture
-def after_step(monkeypatch):
-    """Calls a function after optimiser step `step`, once."""
-    train_step = Engine.train_step
-
-    def at(step, act):
-        def wrapped(engine, shards):
-            train_step(engine, shards)
-            if engine.step == step:
-                monkeypatch.setattr(Engine, "train_step", train_step)
-                act()
-
-        monkeypatch.setattr(Engine, "train_step", wrapped)
-
-    return at
-
-
 @pytest.fixture(scope="module")
 def undisturbed(execute, left, tmp_path_factory):
     """What runs leave that nothing disturbed, each run once."""

@@ -109,6 +109,24 @@ def test_hard_in_two_processes(start, grey, metrics, tmp_path):
 
 
 @pytest.mark.slow
+def test_crds_banks_are_the_same_in_two_processes(start, grey, metrics, tmp_path):
+    """What each has seen is kept by both: later losses, against the banks, agree with one process that accumulates."""
+    crd = {
+        "student": "fresh:zoo:mlp-xs", "teacher": "fresh:zoo:cnn-xs", "data": grey, "method": "contrastive", "method.loss": "crd",
+        "method.bank.negatives": 100, "method.bank.size": 100, "method.optimiser.schedule": "constant", "lr": 0.1, "epochs": 3,
+        "batch-size": 40, "threads": 1, "log-every": 1,
+    }  # fmt: skip
+    for output, more in (("two", {"devices": 2}), ("one", {"accumulate": 2})):
+        arguments = [text for key, value in {**crd, **more}.items() for text in (f"--{key}", value)]
+        code, _, err = ends(start("transfer", *arguments, "--output", output))
+        assert code == 0, err
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert one[-2]["contrast"] > 0
+    for a, b in zip(one, two, strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+
+
+@pytest.mark.slow
 def test_head_warmup_in_two_processes(start, grey, metrics, tmp_path):
     """Who moves changes after the first epoch: DistributedDataParallel has to follow."""
     warm = {"method.head_warmup_epochs": 1}

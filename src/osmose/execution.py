@@ -221,7 +221,7 @@ def prepare(
     frozen = {role: Frozen(network, fabric.device, mixed=mixed) for role, network in networks.items()}
     with stream(recipe.seed, "method/init"):
         method = cls(cast.student, frozen, **_with_modules(arguments, cast.modules))
-        method.fit_to(cast.data.train.images.shape)
+        method.fit_to(cast.data.train.images.shape, int(cast.data.train.index.max()) + 1)
     if recipe.precision == "bf16-mixed":
         # The layout of the fast bfloat16 convolutions; torch's types lack it.
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -25,6 +25,16 @@ def all_reduce(tensor: Tensor, operation: Literal["sum", "mean", "max"]) -> Tens
     return reduced.to(tensor.device)
 
 
+def all_gather(tensor: Tensor) -> Tensor:
+    """The processes' tensors, equal in shape, one after another along the first dimension; with one process the tensor itself."""
+    if not distributed.is_initialized():
+        return tensor
+    mine = tensor.to("cuda" if distributed.get_backend() == "nccl" else "cpu").contiguous()
+    parts = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, mine)
+    return torch.cat(parts).to(tensor.device)
+
+
 @contextmanager
 def together(fabric: Fabric) -> Iterator[None]:
     """What stops one process in this block stops all: none is left waiting, and the first of those with a mistake tells the user.

@@ -45,8 +45,13 @@ class Method(nn.Module, ABC):
         "whole labels" (one class a sample, not a mixture)."""
         return frozenset()
 
-    def fit_to(self, shape: tuple[int, ...]) -> None:
-        """Told once, before `players`: the shape of one sample's x, for example (channels, height, width)."""
+    def fit_to(self, shape: tuple[int, ...], samples: int) -> None:
+        """Told once, before `players`, of the training part.
+
+        Args:
+            shape: of one sample's x, for example (channels, height, width).
+            samples: how many sample numbers there are; `Batch.index` is below.
+        """
 
     def taught_by(self, teachers: Sequence[str]) -> str:
         """Who teaches, in a few words for people, given the teachers' names."""

@@ -1,14 +1,18 @@
 """Losses: pure functions of tensors, one idea a file."""
 
+from osmose.losses.contrast import noise_contrast
 from osmose.losses.cross_entropy import cross_entropy, cross_entropy_of_probabilities
 from osmose.losses.kl import kl_divergence, soft_cross_entropy
+from osmose.losses.similarity import cosine_similarities
 from osmose.losses.squared_error import squared_error
 from osmose.losses.top_k import top_k_logits
 
 __all__ = [
+    "cosine_similarities",
     "cross_entropy",
     "cross_entropy_of_probabilities",
     "kl_divergence",
+    "noise_contrast",
     "soft_cross_entropy",
     "squared_error",
     "top_k_logits",

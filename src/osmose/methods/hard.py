@@ -122,7 +122,7 @@ class Hard(Method):
         self.late = Late()
         self.register_buffer("watched", torch.zeros(4), persistent=False)
 
-    def fit_to(self, shape: tuple[int, ...]) -> None:
+    def fit_to(self, shape: tuple[int, ...], samples: int) -> None:
         self.augmentor.fit(shape)
         self.pool, self.saved_at = [self._snapshot()], [0]
 

@@ -3,13 +3,17 @@
 from osmose.engine.method import Method
 from osmose.errors import unknown
 from osmose.methods.autoencode import Autoencode
+from osmose.methods.contrastive import Contrastive
 from osmose.methods.distill import Distill
 from osmose.methods.hard import Hard
+from osmose.methods.momentum import Momentum
 from osmose.methods.supervised import Supervised
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
     "distill": Distill,
+    "momentum": Momentum,
+    "contrastive": Contrastive,
     "hard": Hard,
     "autoencode": Autoencode,
 }
