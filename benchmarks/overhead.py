@@ -37,7 +37,7 @@ def by_hand(cast: Cast, settings: recipe.Recipe) -> Callable[[], None]:
     loader = Loader(cast.data.train, batch_size=settings.batch_size, seed=0)
 
     def epoch() -> None:
-        for index, images, _ in loader.epoch(0):
+        for index, images, *_ in loader.epoch(0):
             x = settings.view(images, index, 0)
             with torch.no_grad():
                 target = F.log_softmax(teacher(x).logits, -1)

@@ -531,7 +531,7 @@ def test_bf16_mixed_is_autocast_around_the_student_alone(execute, tmp_path, grey
     student = load_model("fresh:zoo:mlp-xs", stream="student/init", **build).train()
     teacher = load_model("fresh:zoo:cnn-xs", stream="teacher1/init", **build).eval()
     optimiser = torch.optim.SGD(student.parameters(), lr=0.5 * 40 / 256, momentum=0.9, weight_decay=1e-3)
-    for _, images, _ in Loader(load_data(grey).train, batch_size=40, seed=0).epoch(0):
+    for _, images, *_ in Loader(load_data(grey).train, batch_size=40, seed=0).epoch(0):
         x = images.float() / 255
         with torch.no_grad():
             taught = teacher(x).logits
@@ -561,7 +561,7 @@ def test_frozen_networks_have_a_precision_of_their_own(execute, tmp_path, grey):
     teacher = load_model("fresh:zoo:cnn-xs", stream="teacher1/init", **build).eval()
     teacher.to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(student.parameters(), lr=0.5 * 40 / 256, momentum=0.9, weight_decay=1e-3)
-    for _, images, _ in Loader(load_data(grey).train, batch_size=40, seed=0).epoch(0):
+    for _, images, *_ in Loader(load_data(grey).train, batch_size=40, seed=0).epoch(0):
         x = images.float() / 255
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             taught = teacher(x).logits.float()

@@ -48,6 +48,7 @@ from osmose.processes import together
 from osmose.random import stream
 from osmose.recipe import Recipe, completed
 from osmose.signals import Frozen
+from osmose.signals.kept import check_space
 from osmose.weights import read_about, read_weights
 
 _DRAWN = 8
@@ -246,13 +247,19 @@ def prepare(
     )
     if loader.batch_size < recipe.batch_size:
         notes.append(f"a step takes {loader.batch_size} samples, not {recipe.batch_size}: {cast.data.name} has no more")
+    for role, fields in method.reads().items():
+        recipe.signals.attach(frozen[role], role, fields, cast.data, recipe.view, loader.shard_size, progress.message)
+    kept = {role: one.kept for role, one in frozen.items() if one.kept}
+    if kept:
+        loader.kept = kept
+        notes.append(check_space(list(kept.values()), min(recipe.view.count or recipe.epochs, recipe.epochs)))
     engine = Engine(
         fabric,
         method,
         ViewFeed(loader, recipe.view, fabric.device, recipe.blend, cast.data.num_classes),
         replace(recipe, batch_size=loader.batch_size),
         folder,
-        frozen={role: network.network.digest() for role, network in frozen.items()},
+        frozen={role: network.digest for role, network in frozen.items()},
         progress=progress,
     )
     if cast.data.heldout is not None:

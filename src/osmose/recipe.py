@@ -28,6 +28,7 @@ from osmose.engine.method import Method
 from osmose.engine.settings import Training
 from osmose.errors import UserError, unknown
 from osmose.methods import METHODS, find_method
+from osmose.signals import Signals
 from osmose.targets import find_target
 
 Plain = dict[str, Any]
@@ -66,6 +67,7 @@ class Recipe(Training):
         data: the data.
         view: what is done to an image before networks see it.
         blend: what is done to a batch after that.
+        signals: whether what frozen networks say is kept on disk.
         method: the method's name and settings.
         corruptions: corruptions of the test part on which students and teachers are tested too: "fog" at five severities,
             "fog:3" at one, "translate", or "all" for the nineteen of ImageNet-C.
@@ -76,6 +78,7 @@ class Recipe(Training):
     data: Data = field(default_factory=Data)
     view: Views = field(default_factory=Views)
     blend: Blend = field(default_factory=Blend)
+    signals: Signals = field(default_factory=Signals)
     method: Plain = field(default_factory=lambda: {"name": "distill"})
     corruptions: list[str] = field(default_factory=list)
 

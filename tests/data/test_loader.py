@@ -17,7 +17,7 @@ def a_split(size=50, labelled=True):
 
 
 def numbers(batches):
-    return [index.tolist() for index, _, _ in batches]
+    return [index.tolist() for index, *_ in batches]
 
 
 def test_an_epoch_is_a_permutation_without_the_remainder():
@@ -29,12 +29,12 @@ def test_an_epoch_is_a_permutation_without_the_remainder():
 
 
 def test_images_and_labels_belong_to_their_numbers():
-    for index, images, labels in Loader(a_split(), batch_size=8, seed=0).epoch(0):
+    for index, images, labels, _ in Loader(a_split(), batch_size=8, seed=0).epoch(0):
         assert images.dtype == torch.uint8
         assert images.shape == (8, 1, 2, 2)
         assert (images[:, 0, 0, 0].long() + 1000).tolist() == index.tolist()
         assert (labels // 2 + 1000).tolist() == index.tolist()
-    assert all(labels is None for _, _, labels in Loader(a_split(labelled=False), batch_size=8, seed=0).epoch(0))
+    assert all(labels is None for _, _, labels, _ in Loader(a_split(labelled=False), batch_size=8, seed=0).epoch(0))
 
 
 def test_order_depends_on_seed_and_epoch_alone():
@@ -79,7 +79,7 @@ def test_workers_change_nothing(workers):
     helped = list(Loader(a_split(), batch_size=8, seed=0, workers=workers).epoch(2))
     assert len(alone) == len(helped) == 6
     for one, other in zip(alone, helped, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
     assert torch.equal(torch.get_rng_state(), state)
     unlabelled = Loader(a_split(labelled=False), batch_size=8, seed=0, workers=workers)
     assert next(iter(unlabelled.epoch(0)))[2] is None

@@ -1,8 +1,12 @@
 """What a method receives in one step."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
+
+Signals = Mapping[str, Mapping[str, Tensor]]
+"""What frozen networks said of a batch, as it was on disk: by role and field, float32 [B, ...]."""
 
 
 @dataclass
@@ -14,9 +18,17 @@ class Batch:
         view: number of the view, see `osmose.data.Views`; None where x is more than a view.
         x: float32 [B, C, H, W] in [0, 1].
         y: int64 [B] classes, float32 [B, classes] where samples are mixed, or float32 [B] for regression; None when unlabelled.
+        signals: what was on disk of what frozen networks say of it.
     """
 
     index: Tensor
     view: int | None
     x: Tensor
     y: Tensor | None
+    signals: Signals = field(default_factory=dict)
+
+    def rows(self, rows: slice) -> "Batch":
+        """Some of its samples."""
+        signals = {role: {name: said[rows] for name, said in fields.items()} for role, fields in self.signals.items()}
+        y = None if self.y is None else self.y[rows]
+        return replace(self, index=self.index[rows], x=self.x[rows], y=y, signals=signals)

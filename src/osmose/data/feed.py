@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from osmose.data.batch import Batch
 from osmose.data.blend import Blend
@@ -31,11 +32,18 @@ class ViewFeed:
     def epoch(self, epoch: int, first_step: int, mine: Sequence[int]) -> Iterator[Batch]:
         """The shards `mine` of every global batch of `epoch` from `first_step` on."""
         view = self.views.number(epoch)
-        for number, (index, images, labels) in enumerate(self.loader.epoch(epoch, first_step, mine)):
-            images = images.to(self.device, non_blocking=True)
-            index = index.to(self.device, non_blocking=True)
+        asked = view if self.blend.name == "none" else None
+        for number, shard in enumerate(self.loader.epoch(epoch, first_step, mine, asked)):
+            images, index = self._there(shard.images), self._there(shard.numbers)
             x = self.views(images, index, view)
-            y = None if labels is None else labels.to(self.device, non_blocking=True)
-            batch = Batch(index=index, view=view, x=x, y=y)
-            step, shard = first_step + number // len(mine), mine[number % len(mine)]
-            yield self.blend(batch, self.classes, self.loader.seed, epoch, step, shard)
+            y = None if shard.labels is None else self._there(shard.labels)
+            signals = {
+                role: {field: self._there(said) for field, said in fields.items()}
+                for role, fields in shard.signals.items()
+            }
+            batch = Batch(index=index, view=view, x=x, y=y, signals=signals)
+            step, part = first_step + number // len(mine), mine[number % len(mine)]
+            yield self.blend(batch, self.classes, self.loader.seed, epoch, step, part)
+
+    def _there(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)

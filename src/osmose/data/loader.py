@@ -1,17 +1,39 @@
 """Deals a split out in batches whose order depends on the seed and the epoch alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.utils.data
 from torch import Tensor
 
+from osmose.data.batch import Signals
 from osmose.data.split import Split
 from osmose.errors import UserError
 from osmose.random import generator
 
-Shard = tuple[Tensor, Tensor, Tensor | None]
-"""Sample numbers, uint8 images and labels."""
+
+class Shard(NamedTuple):
+    """Part of a batch as it was read.
+
+    Attributes:
+        numbers: int64 [S] sample numbers.
+        images: uint8 [S, C, H, W].
+        labels: [S], or None.
+        signals: what was on disk of what frozen networks say of the view that is asked for.
+    """
+
+    numbers: Tensor
+    images: Tensor
+    labels: Tensor | None
+    signals: Signals
+
+
+class Readable(Protocol):
+    """What is on disk of what a frozen network says; `osmose.signals.Kept` is it."""
+
+    def read(self, view: int, numbers: Tensor) -> Mapping[str, Tensor]:
+        """By field, float32 [n, ...] of samples `numbers`; without fields of which some are not there."""
 
 
 class Loader:
@@ -24,18 +46,28 @@ class Loader:
         seed: the run's seed.
         shards: parts of a global batch, accumulation steps times processes.
         workers: processes that read ahead; order and content are the same for any number.
+        kept: what is read beside the images, by role.
 
     Raises:
         UserError: when the shards cannot be equal.
     """
 
-    def __init__(self, split: Split, *, batch_size: int, seed: int, shards: int = 1, workers: int = 0) -> None:
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int,
+        shards: int = 1,
+        workers: int = 0,
+        kept: Mapping[str, Readable] | None = None,
+    ) -> None:
         if batch_size < 1 or batch_size % shards:
             raise UserError(f"batch size {batch_size} does not divide into {shards} equal shards (accumulation steps x "
                             f"processes): set it to a multiple of {shards}")  # fmt: skip
         if len(split) < shards:
             raise UserError(f"{len(split)} training samples are too few for {shards} shards: give more samples")
-        self.split, self.seed, self.workers = split, seed, workers
+        self.split, self.seed, self.workers, self.kept = split, seed, workers, kept or {}
         self.shard_size = min(batch_size, len(split)) // shards
         self.batch_size = self.shard_size * shards
 
@@ -43,20 +75,19 @@ class Loader:
         """Steps of an epoch."""
         return max(1, len(self.split) // self.batch_size)
 
-    def epoch(self, epoch: int, first_step: int = 0, mine: Sequence[int] = (0,)) -> Iterator[Shard]:
-        """The shards numbered `mine` of every global batch from `first_step` on, in this order.
+    def epoch(
+        self, epoch: int, first_step: int = 0, mine: Sequence[int] = (0,), view: int | None = None
+    ) -> Iterator[Shard]:
+        """The shards numbered `mine` of every global batch from `first_step` on, in this order, with signals of `view`.
 
         Rank r of w processes with a accumulation steps takes [m * w + r for m in range(a)].
-
-        Yields:
-            int64 [S] sample numbers, uint8 [S, C, H, W] images, labels [S] or None.
         """
         order = torch.randperm(len(self.split), generator=generator(self.seed, "data", epoch))
         starts = (
             step * self.batch_size + shard * self.shard_size for step in range(first_step, len(self)) for shard in mine
         )
         rows = [order[start : start + self.shard_size] for start in starts]
-        reader = _Reader(self.split)
+        reader = _Reader(self.split, self.kept if view is not None else {}, view or 0)
         if not self.workers:
             yield from map(reader.read, rows)
             return
@@ -71,19 +102,20 @@ class Loader:
         for shard in read_ahead:
             if isinstance(shard, UserError):
                 raise shard
-            index, images, labels = shard
-            yield index, images, labels
+            yield Shard(*shard)
 
 
 class _Reader(torch.utils.data.Dataset[Shard | UserError]):
     """Reads rows; in a worker a UserError is handed on as a value, because DataLoader would wrap it in a traceback."""
 
-    def __init__(self, split: Split) -> None:
-        self.split = split
+    def __init__(self, split: Split, kept: Mapping[str, Readable], view: int) -> None:
+        self.split, self.kept, self.view = split, kept, view
 
     def read(self, rows: Tensor) -> Shard:
         labels = None if self.split.labels is None else self.split.labels[rows]
-        return self.split.index[rows], self.split.images.read(rows), labels
+        index = self.split.index[rows]
+        signals = {role: one.read(self.view, index) for role, one in self.kept.items()}
+        return Shard(index, self.split.images.read(rows), labels, signals)
 
     def __getitem__(self, rows: Tensor) -> Shard | UserError:
         try:

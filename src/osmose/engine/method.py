@@ -45,6 +45,10 @@ class Method(nn.Module, ABC):
         "whole labels" (one class a sample, not a mixture)."""
         return frozenset()
 
+    def reads(self) -> Mapping[str, Collection[str]]:
+        """The fields that it asks `Frozen.signal` for, "logits", "features", "tokens", by role; known once it is made."""
+        return {}
+
     def fit_to(self, shape: tuple[int, ...], samples: int) -> None:
         """Told once, before `players`, of the training part.
 

@@ -19,6 +19,7 @@ from osmose.models.network import Network, Outputs
 from osmose.random import generator
 from osmose.signals import Frozen
 from osmose.targets import FlipRule
+from osmose.targets.choice import FIRST_TEACHER, INITIAL
 
 
 class Contrastive(Method):
@@ -80,10 +81,13 @@ class Contrastive(Method):
         self.optimiser = optimiser
         self.crd: CRD | None = None
 
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        return dict.fromkeys(self.panel.roles, ("logits", "features"))
+
     def fit_to(self, shape: tuple[int, ...], samples: int) -> None:
         if self.loss == "crd":
             networks = self.student, self.panel.teachers[0].network
-            student, teacher = (_feature_width(network, shape) for network in networks)
+            student, teacher = (network.tried(shape).features.shape[-1] for network in networks)
             self.crd = CRD(self.bank, (student, teacher), samples)
 
     def needs(self) -> frozenset[str]:
@@ -105,21 +109,15 @@ class Contrastive(Method):
 
     def forward(self, batch: Batch, clock: Clock) -> Step:
         student: Outputs = self.student(batch.x)
-        said: dict[Frozen, Outputs] = {}
-
-        def say(network: Frozen) -> Outputs:
-            said[network] = network.signal(batch)
-            return said[network]
-
-        choice = self.panel.choose(student.logits, batch.y, say)
+        choice = self.panel.choose(student.logits, batch.y, lambda network: network.signal(batch))
         keep = self.panel.kept(choice)
         if self.crd:
             assert batch.y is not None
             drawn = generator(clock.seed, "crd/negatives", clock.step, clock.shard)
-            teacher = said[self.panel.teachers[0]]
-            losses = {"contrast": self.crd((student.features, teacher.features), batch.index, batch.y, drawn)}
+            teacher = self.panel.teachers[0].signal(batch, "features")
+            losses = {"contrast": self.crd((student.features, teacher), batch.index, batch.y, drawn)}
         else:
-            theirs = self._similarities(said, choice.source)
+            theirs = self._similarities(batch, choice.source)
             losses = {"contrast": kl_divergence(cosine_similarities(student.features), theirs, keep=keep)}
         if self.weights["kl"]:
             losses["kl"] = kl_divergence(student.logits, choice.logits, temperature=self.temperature, keep=keep)
@@ -136,21 +134,14 @@ class Contrastive(Method):
     def products(self) -> dict[str, Network]:
         return {"student": self.student}
 
-    def _similarities(self, said: Mapping[Frozen, Outputs], source: Tensor) -> Tensor:
+    def _similarities(self, batch: Batch, source: Tensor) -> Tensor:
         """[n, n]: for each sample, its similarities with the batch as whoever teaches it sees them."""
+        target, teachers = self.panel.target, enumerate(self.panel.teachers, start=FIRST_TEACHER)
+        speakers = dict(teachers) if target.teacher else {}
+        if target.initial and self.panel.initial:
+            speakers[INITIAL] = self.panel.initial
         chosen = torch.zeros(len(source), len(source), device=source.device)
-        for number, network in enumerate([self.panel.initial, *self.panel.teachers]):
-            if network is not None and network in said:
-                chosen = torch.where(
-                    (source == number).unsqueeze(-1), cosine_similarities(said[network].features), chosen
-                )
+        for number, network in speakers.items():
+            theirs = cosine_similarities(network.signal(batch, "features"))
+            chosen = torch.where((source == number).unsqueeze(-1), theirs, chosen)
         return chosen
-
-
-@torch.no_grad()
-def _feature_width(network: Network, shape: tuple[int, ...]) -> int:
-    """How many features the network gives its classifier for inputs of `shape`."""
-    training = network.training
-    outputs: Outputs = network.eval()(torch.zeros(1, *shape, device=network.device))
-    network.train(training)
-    return outputs.features.shape[-1]

@@ -91,6 +91,9 @@ class Distill(Method):
         self.register_buffer("sources", torch.tensor(list(sources.values())), persistent=False)
         self.optimiser = optimiser
 
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        return dict.fromkeys(self.panel.roles, ("logits",))
+
     def needs(self) -> frozenset[str]:
         return frozenset(self.panel.needs() | ({"labels"} if self.kl_weight < 1 else set()))
 

@@ -5,7 +5,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,6 +125,9 @@ class Hard(Method):
         self.augmentor.fit(shape)
         self.pool, self.saved_at = [self._snapshot()], [0]
 
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        return {} if self.augmentor.joint else dict.fromkeys(self.panel.speaker_roles, ("logits",))
+
     def needs(self) -> frozenset[str]:
         needs = self.panel.needs()
         if not self.panel.regression:
@@ -153,14 +155,13 @@ class Hard(Method):
 
     def _augmentor_step(self, batch: Batch, clock: Clock) -> Step:
         """lambda_t * D[teacher(x~), teacher(x)] - lambda_s * D[student(x~), target(x~)], minimised by the augmentor (eq 3)."""
-        rows = slice(self._rows(len(batch.x), clock))
-        batch = replace(batch, index=batch.index[rows], x=batch.x[rows], y=None if batch.y is None else batch.y[rows])
+        batch = batch.rows(slice(self._rows(len(batch.x), clock)))
         self.student.eval()
         with self._noise(clock):
             augmented = self.augmentor(batch.x)
         disagreement, error = self._disagree(augmented, batch.y)
         invariance = torch.stack([
-            self._distance(network(augmented).logits, network.signal(batch).logits) for network in self.panel.speakers()
+            self._distance(network(augmented).logits, network.signal(batch)) for network in self.panel.speakers()
         ]).mean()  # fmt: skip
         self._watch(error, batch.x, augmented)
         loss = self.lambda_t * invariance - self.lambda_s * disagreement
@@ -196,7 +197,7 @@ class Hard(Method):
     def _disagree(self, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """D between the student and whoever teaches each sample of x, and the student's error there, detached."""
         student = self.student(x).logits.float()
-        choice = self.panel.choose(student, y, lambda network: network(x))
+        choice = self.panel.choose(student, y, lambda network: network(x).logits)
         disagreement = self._distance(student, choice.logits, keep=self.panel.kept(choice))
         with torch.no_grad():
             truth = y if self.switch_on == "error" else None

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from osmose.errors import UserError
-from osmose.models.network import Outputs
 from osmose.signals import Frozen
 from osmose.targets import Choice, FlipRule, find_target
 from osmose.targets.choice import NOBODY
@@ -24,6 +23,8 @@ class Panel:
         name: what people call it.
         teachers: the teachers, in order.
         initial: the initial student; None where it was not given.
+        roles: the roles of those whose logits the target asks for.
+        speaker_roles: the roles of `speakers`.
 
     Raises:
         UserError: when the target takes fewer teachers, or compares classes that the networks do not have.
@@ -32,8 +33,11 @@ class Panel:
     def __init__(self, target: str | FlipRule, frozen: Mapping[str, Frozen], *, regression: bool) -> None:
         self.target = find_target(target)
         self.name = target if isinstance(target, str) else "by a rule"
-        self.teachers = [network for name, network in frozen.items() if name.startswith("teacher")]
+        teachers = [role for role in frozen if role.startswith("teacher")]
+        self.teachers = [frozen[role] for role in teachers]
         self.initial = frozen.get("initial")
+        self.speaker_roles = teachers if self.target.teacher else ["initial"]
+        self.roles = list(dict.fromkeys([*self.speaker_roles, *(["initial"] if self.target.initial else [])]))
         self.regression = regression
         if len(self.teachers) > 1 and not self.target.several:
             raise UserError(f"target '{target}' takes one teacher, {len(self.teachers)} given: use target 'partition'")
@@ -57,16 +61,16 @@ class Panel:
         """The teachers, or the initial student where the target has no others."""
         return self.teachers if self.target.teacher else [self._initial()]
 
-    def choose(self, student: Tensor, labels: Tensor | None, say: Callable[[Frozen], Outputs]) -> Choice:
+    def choose(self, student: Tensor, labels: Tensor | None, say: Callable[[Frozen], Tensor]) -> Choice:
         """Who teaches each sample of a batch, and with which logits.
 
         Args:
             student: the student's logits [n, c].
             labels: int64 [n]; None where the target needs none.
-            say: what a frozen network says of the batch; only asked of those whom the target needs.
+            say: the logits [n, c] that a frozen network gives the batch; only asked of those whom the target needs.
         """
-        teachers = [say(teacher).logits for teacher in self.teachers] if self.target.teacher else []
-        initial = say(self._initial()).logits if self.target.initial else None
+        teachers = [say(teacher) for teacher in self.teachers] if self.target.teacher else []
+        initial = say(self._initial()) if self.target.initial else None
         return self.target.choose(student, initial, teachers, labels)
 
     def kept(self, choice: Choice) -> Tensor | None:

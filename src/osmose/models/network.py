@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,25 @@ class Outputs:
 
     def float(self) -> "Outputs":
         """The same in float32."""
-        return Outputs(self.logits.float(), self.features.float(), None if self.tokens is None else self.tokens.float())
+        return self._each(Tensor.float)
+
+    def __getitem__(self, rows: slice) -> "Outputs":
+        """What it says of some of the images."""
+        return self._each(lambda said: said[rows])
+
+    @staticmethod
+    def cat(parts: "Sequence[Outputs]") -> "Outputs":
+        """What it says of one batch after another."""
+        tokens = [part.tokens for part in parts if part.tokens is not None]
+        return Outputs(
+            torch.cat([part.logits for part in parts]),
+            torch.cat([part.features for part in parts]),
+            torch.cat(tokens) if tokens else None,
+        )
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Outputs":
+        tokens = None if self.tokens is None else change(self.tokens)
+        return Outputs(change(self.logits), change(self.features), tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +235,14 @@ class Network(Model):
         elif self._channels_last:
             tokens = tokens.permute(0, 3, 1, 2)
         return Outputs(logits, features, tokens)
+
+    @torch.no_grad()
+    def tried(self, shape: tuple[int, ...]) -> Outputs:
+        """What it says, in evaluation mode, of one sample of zeros: the shapes of its answers to inputs of `shape`."""
+        training = self.training
+        said: Outputs = self.eval()(torch.zeros(1, *shape, device=self.device))
+        self.train(training)
+        return said
 
     @property
     def width(self) -> int:

@@ -1,10 +1,14 @@
 """Networks that only speak."""
 
+from functools import cached_property
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from osmose.data.batch import Batch
 from osmose.models.network import Network, Outputs
+from osmose.signals.kept import Kept
 
 
 class Frozen:
@@ -14,22 +18,56 @@ class Frozen:
         network: the network; set to evaluation mode and without parameter gradients, on `device`.
         device: where it runs.
         mixed: compute in bfloat16 where torch's autocast finds it safe; otherwise in float32, whatever runs around it.
+
+    Attributes:
+        block: a view's samples are computed so many at a time, the last block padded, because the last bits of an
+            answer depend on the size of the batch it was computed in; None computes the batch as it comes.
+        kept: what is on disk of its signals, and comes there; None: nothing.
     """
 
     def __init__(self, network: Network, device: torch.device | str = "cpu", *, mixed: bool = False) -> None:
         self.network = network.requires_grad_(False).eval().to(device)
         self.mixed = mixed
+        self.block: int | None = None
+        self.kept: Kept | None = None
         if mixed:
             # The layout of the fast bfloat16 convolutions; torch's types lack it.
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._last: tuple[Batch, Outputs] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the network's weights and preprocessing."""
+        return self.network.digest()
 
     @torch.no_grad()
-    def signal(self, batch: Batch) -> Outputs:
-        """What the network says of a batch, without gradients."""
-        return self(batch.x)
+    def signal(self, batch: Batch, field: str = "logits") -> Tensor:
+        """What the network says of a batch, without gradients: from disk where it is kept, otherwise computed and kept there.
+
+        Args:
+            batch: a view of some samples.
+            field: "logits", or another that the method's `reads` names.
+        """
+        if self.kept is not None:
+            found = batch.signals.get(self.kept.role, {}).get(field)
+            if found is not None:
+                return found
+        if self._last is None or self._last[0] is not batch:
+            self._last = batch, self._in_blocks(batch.x)
+        said: Tensor = getattr(self._last[1], field)
+        return said if self.kept is None or batch.view is None else self.kept.keep(batch, field, said)
 
     def __call__(self, x: Tensor) -> Outputs:
         """What the network says of x [n, ...], in float32; differentiable in x."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed):
             outputs: Outputs = self.network(x)
         return outputs.float()
+
+    def _in_blocks(self, x: Tensor) -> Outputs:
+        if self.block is None:
+            return self(x)
+        blocks = []
+        for part in x.split(self.block):
+            padding = self.block - len(part)
+            blocks.append(self(F.pad(part, (0, 0) * (part.dim() - 1) + (0, padding)) if padding else part)[: len(part)])
+        return blocks[0] if len(blocks) == 1 else Outputs.cat(blocks)
