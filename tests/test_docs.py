@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from osmose import api, cli, execution, grid, recipe
+from osmose import api, cli, execution, grid, recipe, stores
 from osmose.data.corruptions import parse
 from osmose.data.sources import SOURCES as DATA
 from osmose.methods import METHODS
@@ -105,6 +105,10 @@ def test_commands_are_understood(
     monkeypatch.setattr(
         api, "robustness", lambda models, *, corruptions, **_: reached.extend([*models, *parse(corruptions)])
     )
+    monkeypatch.setattr(stores, "build", lambda made, **_: reached.append(made.student))
+    for action in ("listed", "verify"):
+        monkeypatch.setattr(stores, action, lambda store: reached.append(str(store)))
+    monkeypatch.setattr(stores, "remove", lambda store, keys: reached.extend(keys))
     assert cli.main(arguments) == 0, capsys.readouterr().err
     assert reached or arguments[0] == "show"
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import osmose
@@ -79,10 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def command(
-        name: str, run: Callable[[argparse.Namespace, dict[str, Any]], int], text: str
+        name: str, run: Callable[[argparse.Namespace, dict[str, Any]], int], text: str, under: Any = commands
     ) -> argparse.ArgumentParser:
-        added = commands.add_parser(
-            name, help=text, description=text, epilog=_RECIPE_HELP if name in ("transfer", "run") else None,
+        added: argparse.ArgumentParser = under.add_parser(
+            name, help=text, description=text, epilog=_RECIPE_HELP if name in ("transfer", "run", "build") else None,
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
         )  # fmt: skip
         added.set_defaults(run=run)
@@ -126,6 +127,18 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("study", metavar="STUDY", help="a YAML file or a packaged study's name")
     study.add_argument("--output", metavar="DIR", help="the study's folder (default: studies/NAME)")
     study.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    text = "Stores of what frozen networks said, kept for the runs that ask again."
+    signals = commands.add_parser("signals", help=text, description=text, allow_abbrev=False)
+    actions = signals.add_subparsers(title="actions", required=True, metavar="ACTION")
+    build = command("build", _build, "Compute beforehand all signals that a run will ask for.", actions)
+    build.add_argument("--recipe", metavar="RECIPE", help="as of `osmose run`; without one as `osmose transfer`")
+    _model_flags(build)
+    listing = command("list", _list, "Whose signals a store has, of what, and how large.", actions)
+    verify = command("verify", _verify, "Read every record and count those that are damaged.", actions)
+    remove = command("remove", _remove, "Delete the signals under some keys.", actions)
+    for action in (listing, verify, remove):
+        action.add_argument("store", metavar="DIR", help="the store")
+    remove.add_argument("keys", metavar="KEY", nargs="+", help="as listed, or all")
     show = command("show", _show, "List what there is.")
     show.add_argument("what", choices=["models", "data", "methods", "augmentors", "recipes", "studies", "settings"])
     return parser
@@ -164,7 +177,7 @@ def _changes(options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
     given = {key: getattr(options, key, None) for key in
              ("teacher", "student", "epochs", "batch_size", "devices", "precision", "seed", *_SHORT)}  # fmt: skip
     pairs = [(_SHORT.get(key, key), value) for key, value in given.items() if value is not None]
-    sections = {_transfer: "--", _run: "--", _evaluate: "--data.", _robustness: "--data."}
+    sections = {_transfer: "--", _run: "--", _build: "--", _evaluate: "--data.", _robustness: "--data."}
     foreign = [
         flag for flag in extra if flag.startswith("--") and not flag.startswith(sections.get(options.run, "-- "))
     ]
@@ -260,6 +273,40 @@ def _study(options: argparse.Namespace, changes: dict[str, Any]) -> int:
 
     numbers = api.study(options.study, output=options.output, jobs=options.jobs, quiet=False)
     _print(options, numbers, _show_study)
+    return 0
+
+
+def _build(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose import recipe as recipes
+    from osmose import stores
+
+    given = recipes.load(options.recipe) if options.recipe else recipes.defaults(changes)
+    numbers = stores.build(recipes.resolve(recipes.merge(given, changes)), quiet=options.json)
+    _print(options, numbers, _show_pairs)
+    return 0
+
+
+def _list(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose import stores
+
+    rows = stores.listed(Path(options.store))
+    _print(options, {"signals": rows}, lambda _: _show_rows(rows))
+    return 0
+
+
+def _verify(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose import stores
+
+    rows = stores.verify(Path(options.store))
+    _print(options, {"signals": rows}, lambda _: _show_rows(rows))
+    return 0
+
+
+def _remove(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose import stores
+
+    removed = stores.remove(Path(options.store), options.keys)
+    _print(options, {"removed": removed}, lambda _: print(*removed, sep="\n"))
     return 0
 
 

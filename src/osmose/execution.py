@@ -247,19 +247,19 @@ def prepare(
     )
     if loader.batch_size < recipe.batch_size:
         notes.append(f"a step takes {loader.batch_size} samples, not {recipe.batch_size}: {cast.data.name} has no more")
-    for role, fields in method.reads().items():
+    for role, fields in method.reads().items() if recipe.blend.name == "none" else ():
         recipe.signals.attach(frozen[role], role, fields, cast.data, recipe.view, loader.shard_size, progress.message)
     kept = {role: one.kept for role, one in frozen.items() if one.kept}
     if kept:
         loader.kept = kept
-        notes.append(check_space(list(kept.values()), min(recipe.view.count or recipe.epochs, recipe.epochs)))
+        notes.append(check_space(list(kept.values()), recipe.views))
     engine = Engine(
         fabric,
         method,
         ViewFeed(loader, recipe.view, fabric.device, recipe.blend, cast.data.num_classes),
         replace(recipe, batch_size=loader.batch_size),
         folder,
-        frozen={role: network.digest for role, network in frozen.items()},
+        frozen=frozen,
         progress=progress,
     )
     if cast.data.heldout is not None:
@@ -422,8 +422,8 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     """Time, disk and memory that a run would take, from a few steps that are thrown away; nothing is written.
 
     Returns:
-        Optimiser steps, seconds of training and of the evaluations between epochs, MiB of the run's folder, and the highest
-        MiB of memory so far (of the GPU where there is one).
+        Optimiser steps; seconds of training, with live signals, and of the evaluations between epochs; MiB of the run's folder
+        and MiB that come to the store of signals; the highest MiB of memory so far (of the GPU where there is one).
 
     Raises:
         UserError: as `execute`.
@@ -432,6 +432,10 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         fabric = make_fabric(recipe)
         cast = gather(recipe, {}, {})
         engine = prepare(recipe, cast, RunFolder(Path("."), recipe.plain(), owner=False), fabric, Progress(quiet=True))
+        kept = [one.kept for one in engine.frozen.values() if one.kept]
+        signals = sum(one.need(recipe.views) for one in kept)
+        for one in engine.frozen.values():
+            one.kept = None
         training = seconds_per_step(engine) * engine.clock().total
         evaluation = recipe.epochs * (
             seconds_of_evaluation(cast.student, cast.data.heldout) if cast.data.heldout else 0.0
@@ -448,6 +452,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         "training_seconds": round(training, 1),
         "evaluation_seconds": round(evaluation, 1),
         "disk_mib": round(disk / 2**20, 1),
+        "signals_mib": round(signals / 2**20, 1),
         "memory_mib": round(memory / 2**20),
     }
 

@@ -88,6 +88,11 @@ class Recipe(Training):
         names = [self.teacher] if isinstance(self.teacher, str) else self.teacher or []
         return {f"teacher{number}": name for number, name in enumerate(names, start=1)}
 
+    @property
+    def views(self) -> int:
+        """How many views of a sample the run shows."""
+        return min(self.view.count or self.epochs, self.epochs)
+
     def method_arguments(self) -> tuple[type[Method], Plain]:
         """The method and its constructor's keyword arguments, as typed objects."""
         cls = find_method(self.method["name"])

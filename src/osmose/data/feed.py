@@ -7,8 +7,9 @@ from torch import Tensor
 
 from osmose.data.batch import Batch
 from osmose.data.blend import Blend
-from osmose.data.loader import Loader
+from osmose.data.loader import Loader, Shard
 from osmose.data.views import Views
+from osmose.random import generator
 
 
 class ViewFeed:
@@ -34,16 +35,20 @@ class ViewFeed:
         view = self.views.number(epoch)
         asked = view if self.blend.name == "none" else None
         for number, shard in enumerate(self.loader.epoch(epoch, first_step, mine, asked)):
-            images, index = self._there(shard.images), self._there(shard.numbers)
-            x = self.views(images, index, view)
-            y = None if shard.labels is None else self._there(shard.labels)
-            signals = {
-                role: {field: self._there(said) for field, said in fields.items()}
-                for role, fields in shard.signals.items()
-            }
-            batch = Batch(index=index, view=view, x=x, y=y, signals=signals)
             step, part = first_step + number // len(mine), mine[number % len(mine)]
-            yield self.blend(batch, self.classes, self.loader.seed, epoch, step, part)
+            yield self.blend(self._seen(shard, view), self.classes, self.loader.seed, epoch, step, part)
 
-    def _there(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, non_blocking=True)
+    def in_order(self, view: int) -> Iterator[Batch]:
+        """A view of every sample of the training part once, in its order; the last micro-batch may be smaller."""
+        rows = torch.arange(len(self.loader.split)).split(self.loader.shard_size)
+        for shard in self.loader.read(list(rows), view, generator(self.loader.seed, "data/in-order", view)):
+            yield self._seen(shard, view)
+
+    def _seen(self, shard: Shard, view: int) -> Batch:
+        def there(tensor: Tensor) -> Tensor:
+            return tensor.to(self.device, non_blocking=True)
+
+        index = there(shard.numbers)
+        signals = {role: {name: there(said) for name, said in fields.items()} for role, fields in shard.signals.items()}
+        y = None if shard.labels is None else there(shard.labels)
+        return Batch(index=index, view=view, x=self.views(there(shard.images), index, view), y=y, signals=signals)

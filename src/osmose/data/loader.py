@@ -87,6 +87,10 @@ class Loader:
             step * self.batch_size + shard * self.shard_size for step in range(first_step, len(self)) for shard in mine
         )
         rows = [order[start : start + self.shard_size] for start in starts]
+        return self.read(rows, view, generator(self.seed, "data/workers", epoch))
+
+    def read(self, rows: list[Tensor], view: int | None, workers: torch.Generator) -> Iterator[Shard]:
+        """Some rows of the split after another, with signals of `view`; what the loader's workers draw comes from `workers`."""
         reader = _Reader(self.split, self.kept if view is not None else {}, view or 0)
         if not self.workers:
             yield from map(reader.read, rows)
@@ -97,7 +101,7 @@ class Loader:
             sampler=rows,
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
-            generator=generator(self.seed, "data/workers", epoch),
+            generator=workers,
         )
         for shard in read_ahead:
             if isinstance(shard, UserError):

@@ -24,6 +24,7 @@ from osmose.engine.progress import Progress
 from osmose.engine.settings import Training
 from osmose.errors import UserError
 from osmose.processes import all_reduce, together
+from osmose.signals import Frozen
 
 
 class Engine:
@@ -37,7 +38,7 @@ class Engine:
         folder: where checkpoints and metrics are kept.
         evaluate: called after each epoch; returns the numbers to log, of which the first is the score to choose by (higher
             is better). None: nothing is chosen.
-        frozen: weight digests of the frozen networks, by name; a resumed run must have the same.
+        frozen: the frozen networks, by role; a resumed run must have the same.
         progress: what people see.
 
     Raises:
@@ -53,7 +54,7 @@ class Engine:
         folder: RunFolder,
         *,
         evaluate: Callable[[], dict[str, float]] | None = None,
-        frozen: Mapping[str, str] | None = None,
+        frozen: Mapping[str, Frozen] | None = None,
         progress: Progress,
     ) -> None:
         self.fabric, self.method, self.feed = fabric, method, feed
@@ -139,8 +140,11 @@ class Engine:
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
             "meter": self.meter.state(),
             "chosen": vars(self.chosen),
-            "frozen": self.frozen,
+            "frozen": self._digests(),
         }
+
+    def _digests(self) -> dict[str, str]:
+        return {role: network.digest for role, network in self.frozen.items()}
 
     def _epoch(self, stop: Callable[[], int]) -> None:
         clock, settings = self.clock(), self.settings
@@ -227,7 +231,7 @@ class Engine:
             return
         state = state or checkpoint.load(checkpoint.path_of(folder, step))
         for name, digest in state["frozen"].items():
-            if self.frozen.get(name) != digest:
+            if self._digests().get(name) != digest:
                 raise UserError(
                     f"the weights of '{name}' are not the ones this run started with: "
                     "bring them back, or start anew with --fresh"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from osmose.data.batch import Batch
 from osmose.errors import UserError
-from osmose.files import cannot_write, write_atomically
+from osmose.files import write_atomically
 from osmose.signals.records import Records
 
 ABOUT = "about.json"
@@ -45,7 +46,7 @@ class Kept:
         self.folder = store / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
         self.about = {"key": dict(key), **about}
         self.fields = {
-            name: Records(self.folder / f"{name}-{encoding.name}", encoding, samples)
+            name: Records(self.folder / f"{name}-{encoding.name}-{encoding.size}", encoding, samples)
             for name, encoding in fields.items()
         }
         self._writes = True
@@ -98,15 +99,14 @@ def check_space(kept: Sequence[Kept], views: int) -> str:
         views: how many views it shows of each sample.
 
     Raises:
-        UserError: when more will be written than is free, or the store cannot be made.
+        UserError: when more will be written than is free, or nothing can be.
     """
     store = kept[0].folder.parent
     need = sum(one.need(views) for one in kept)
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(store).free
-    except OSError as error:
-        raise cannot_write(store, error) from error
+    there = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.is_dir())
+    if not os.access(there, os.W_OK):
+        raise UserError(f"signals.store is '{store}', and {there} cannot be written: choose another place")
+    free = shutil.disk_usage(there).free
     text = f"signals of {views} view(s) from {len(kept)} network(s) in {store}: {_size(need)} to be written"
     if need > free:
         raise UserError(

@@ -11,6 +11,8 @@ from torch import Tensor
 from osmose.signals.encoding import Encoding
 
 _TRAILER = 8
+_CHUNK = 65536
+"""Records that are verified at a time."""
 _MARK = np.frombuffer(b"osm1", np.uint8)
 
 
@@ -79,20 +81,6 @@ class Records:
         finally:
             os.close(descriptor)
 
-    def health(self, view: int) -> Health:
-        """Read every record of a view."""
-        raw = np.fromfile(self.path(view), np.uint8)
-        raw = raw[: len(raw) // self.record * self.record].reshape(-1, self.record)
-        filled = np.flatnonzero(raw.any(axis=1))
-        payload = np.ascontiguousarray(raw[filled, :-_TRAILER])
-        sums = raw[filled, -_TRAILER:-4].copy().view("<u4").ravel()
-        whole = (_checksums(payload, filled, view) == sums) & (raw[filled, -4:] == _MARK).all(axis=1)
-        return Health(int(whole.sum()), int((~whole).sum()))
-
-    def views(self) -> list[int]:
-        """The views of which there is a file."""
-        return sorted(int(path.stem) for path in self.folder.glob("*.view"))
-
     def path(self, view: int) -> Path:
         """The file of a view."""
         return self.folder / f"{view:06d}.view"
@@ -107,6 +95,28 @@ class Records:
             whole = len(flat) // self.record
             self._mapped = view, flat[: whole * self.record].reshape(whole, self.record)
         return self._mapped[1]
+
+
+def health(path: Path, size: int) -> Health:
+    """Read every record of a view's file.
+
+    Args:
+        path: the file.
+        size: bytes of a sample, without checksum and mark.
+    """
+    record, view = size + _TRAILER, int(path.stem)
+    count = path.stat().st_size // record
+    whole = damaged = 0
+    for start in range(0, count, _CHUNK):
+        raw = np.fromfile(path, np.uint8, min(_CHUNK, count - start) * record, offset=start * record).reshape(
+            -1, record
+        )
+        filled = np.flatnonzero(raw.any(axis=1))
+        found = raw[filled]
+        sums = found[:, -_TRAILER:-4].copy().view("<u4").ravel()
+        good = (_checksums(found[:, :-_TRAILER], filled + start, view) == sums) & (found[:, -4:] == _MARK).all(axis=1)
+        whole, damaged = whole + int(good.sum()), damaged + int((~good).sum())
+    return Health(whole, damaged)
 
 
 def _checksums(payload: np.ndarray, numbers: np.ndarray, view: int) -> np.ndarray:
