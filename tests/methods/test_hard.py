@@ -179,6 +179,16 @@ def test_what_belongs_to_the_phase_before_is_not_counted():
     assert walk(method, [0.9, 0.9, 0.9]) == ["student"] * 3
 
 
+def test_a_limit_ends_a_phase_whatever_the_error():
+    method = build(consecutive=2, l_min=0.1, l_max=0.5, phase_limit=4)
+    # four errors count, and the last of them is known a step later; after a switch one is left out
+    assert walk(method, [0.3] * 8) == ["augmentor"] * 4 + ["student"] * 4
+    assert len(method.pool) == 2
+    assert walk(method, [0.3] * 4) == ["student"] + ["augmentor"] * 3
+    method = build(consecutive=2, l_min=0.1, l_max=0.5, phase_limit=4)
+    assert walk(method, [0.9] * 4) == ["augmentor"] * 2 + ["student"] * 2  # the threshold comes first
+
+
 def test_the_pool_keeps_the_newest():
     method = build(pool_limit=2, consecutive=1)
     for number in range(4):
@@ -289,6 +299,7 @@ def test_spread_is_the_variance_between_samples():
     [
         ({"l_min": 0.5, "l_max": 0.4}, "key 'method.l_min' is 0.5: set it to at least 0 and below l_max, which is 0.4"),
         ({"consecutive": 0}, "key 'method.consecutive' is 0: set it to at least 1"),
+        ({"phase_limit": 0}, "key 'method.phase_limit' is 0: set it to at least 1, or null"),
         ({"augmentor": "mix", "target": "partition"}, "target 'partition' needs labels, which images blended by augmentor mix do "
          "not have: use target 'teacher' or 'partition-unsupervised'"),
         ({"classes": 1, "target": "partition"}, "target 'partition' compares classes and the student gives one number: "

@@ -33,6 +33,7 @@ from osmose.targets import FlipRule
 
 TURN = "student_phase"
 """The logged share of steps that were the student's."""
+_KEPT = ("phase", "crossings", "stayed", "switched", "pool", "saved_at")
 _SHOWN = 5
 """Augmentors of the pool in the picture of augmented images."""
 
@@ -56,6 +57,7 @@ class Hard(Method):
         l_min: the student has learned an augmentation when its error is below.
         l_max: the augmentor has found a hard one when the student's error is above.
         consecutive: steps in a row that it takes to switch.
+        phase_limit: a phase ends after so many steps whatever the error; none waits for it, as in the paper.
         lambda_s: weight of the disagreement between student and target.
         lambda_t: weight of the teacher's invariance.
         pool_limit: augmentors that are kept; of more the oldest go.
@@ -80,6 +82,7 @@ class Hard(Method):
         l_min: float = 0.05,
         l_max: float = 0.4,
         consecutive: int = 5,
+        phase_limit: int | None = None,
         lambda_s: float = 1.0,
         lambda_t: float = 1.0,
         pool_limit: int = 100,
@@ -91,6 +94,7 @@ class Hard(Method):
         check(0 < temperature < math.inf, "method.temperature", temperature, "a number above 0")
         check(0 <= l_min < l_max, "method.l_min", l_min, f"at least 0 and below l_max, which is {l_max}")
         check(consecutive >= 1, "method.consecutive", consecutive, "at least 1")
+        check(phase_limit is None or phase_limit >= 1, "method.phase_limit", phase_limit, "at least 1, or null")
         check(lambda_s > 0, "method.lambda_s", lambda_s, "a number above 0")
         check(lambda_t >= 0, "method.lambda_t", lambda_t, "at least 0")
         check(pool_limit >= 1, "method.pool_limit", pool_limit, "at least 1")
@@ -104,7 +108,7 @@ class Hard(Method):
         self.augmentor = augmentor if isinstance(augmentor, Augmentor) else make_augmentor(augmentor)
         self.panel = Panel(target, frozen, regression=student.num_classes == 1)
         self.temperature, self.switch_on = temperature, switch_on
-        self.l_min, self.l_max, self.consecutive = l_min, l_max, consecutive
+        self.l_min, self.l_max, self.consecutive, self.phase_limit = l_min, l_max, consecutive, phase_limit
         self.lambda_s, self.lambda_t = lambda_s, lambda_t
         self.pool_limit, self.augmentor_batch = pool_limit, augmentor_batch
         self.optimiser, self.augmentor_optimiser = optimiser, augmentor_optimiser
@@ -114,7 +118,7 @@ class Hard(Method):
                 "use target 'teacher' or 'partition-unsupervised'"
             )
         self.phase: Literal["augmentor", "student"] = "augmentor"
-        self.crossings = 0
+        self.crossings = self.stayed = 0
         self.switched = False
         self.pool: list[dict[str, Tensor]] = []
         self.saved_at: list[int] = []
@@ -247,9 +251,11 @@ class Hard(Method):
         """Count one more step beyond the threshold, or none; change the phase when there are enough in a row."""
         beyond = error > self.l_max if self.phase == "augmentor" else error < self.l_min
         self.crossings = self.crossings + 1 if beyond else 0
-        if self.crossings < self.consecutive:
+        self.stayed += 1
+        if self.crossings < self.consecutive and not (self.phase_limit and self.stayed >= self.phase_limit):
             return
-        self.crossings, self.switched = 0, True
+        self.crossings = self.stayed = 0
+        self.switched = True
         if self.phase == "augmentor":
             self.pool = [*self.pool, self._snapshot()][-self.pool_limit :]
             self.saved_at = [*self.saved_at, step + 1][-self.pool_limit :]
@@ -259,14 +265,14 @@ class Hard(Method):
         return {name: parameter.detach().clone() for name, parameter in self.augmentor.learned().items()}
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Phase, counter, pool and the number still to be looked at."""
-        kept = {name: getattr(self, name) for name in ("phase", "crossings", "switched", "pool", "saved_at")}
+        """Phase, counters, pool and the number still to be looked at."""
+        kept = {name: getattr(self, name) for name in _KEPT}
         return {**kept, "late": self.late.read()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from what `get_extra_state` gave."""
         device = self.watched.device
-        for name in ("phase", "crossings", "switched", "saved_at"):
+        for name in _KEPT:
             setattr(self, name, state[name])
         self.pool = [{name: value.to(device) for name, value in kept.items()} for kept in state["pool"]]
         self.late.restore(state["late"])
