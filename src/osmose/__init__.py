@@ -1,6 +1,7 @@
 """Osmose moves knowledge between trained neural networks.
 
-`transfer` teaches a student what a teacher knows; `run` executes a recipe; `study` runs a grid of them; `load_model` and
+`transfer` teaches a student what a teacher knows; `run` executes a recipe; `study` runs a grid of them; `compare` tells what
+models know that others do not; `load_model` and
 `load_data` give networks and data by name. `osmose.targets` and `osmose.losses` are for loops of one's own.
 """
 
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from osmose.api import Result, run, study, transfer
+    from osmose.comparison import compare
     from osmose.data import load_data
     from osmose.errors import UserError
     from osmose.models import load_model
@@ -19,13 +21,14 @@ _HOMES = {
     "transfer": "osmose.api",
     "run": "osmose.api",
     "study": "osmose.api",
+    "compare": "osmose.comparison",
     "Result": "osmose.api",
     "load_data": "osmose.data",
     "load_model": "osmose.models",
     "UserError": "osmose.errors",
 }
 
-__all__ = ["Result", "UserError", "load_data", "load_model", "run", "study", "transfer"]
+__all__ = ["Result", "UserError", "compare", "load_data", "load_model", "run", "study", "transfer"]
 
 
 def __getattr__(name: str) -> Any:

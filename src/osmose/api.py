@@ -1,6 +1,5 @@
 """The Python functions behind `osmose.transfer`, `osmose.run` and `osmose.study`."""
 
-import copy
 import hashlib
 import json
 import os
@@ -10,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from rich.console import Console
 from rich.progress import track
 from torch import nn
 
 from osmose import execution, grid
 from osmose import recipe as recipes
-from osmose.data import Dataset, load_data
+from osmose.candidates import Model, labelled_part, load_candidate, load_candidates
+from osmose.data import load_data
 from osmose.data.corruptions import check_available, parse
 from osmose.data.domains import Domain, corrupted, open_domains
 from osmose.data.images import Decoding
@@ -26,8 +25,6 @@ from osmose.errors import UserError, check
 from osmose.evaluate import accuracy, outcomes, predict
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.execution import Result, execute
-from osmose.models import load_model
-from osmose.models.network import Network
 from osmose.pair_check import check_head
 from osmose.random import generator
 from osmose.stages import execute_stages
@@ -35,7 +32,6 @@ from osmose.weights import digest
 
 __all__ = ["Result", "evaluate", "robustness", "run", "study", "transfer"]
 
-Model = str | nn.Module
 Numbers = dict[str, Any]
 
 
@@ -205,10 +201,7 @@ def evaluate(
     """
     settings = recipes.data_settings(data)
     loaded = load_data(**vars(settings))
-    split = {"test": loaded.test, "heldout": lambda: loaded.heldout, "train": lambda: loaded.train}[part]()
-    network = _load_for(model, loaded)
-    if split is None or split.labels is None:
-        raise UserError(f"{settings.name} has no labelled part '{part}': use another --part")
+    split, network = labelled_part(loaded, part), load_candidate(model, loaded)
     check_head(network.name, network, loaded)
     found = outcomes(network, predict(network, split), split)
     numbers = {"model": network.name, "data": settings.name, "part": part, "samples": len(split)}
@@ -246,7 +239,6 @@ def robustness(
     Raises:
         UserError: for an unknown corruption, a model that does not fit the data, a folder in no known layout, or a missing extra.
     """
-    check(bool(models), "models", models, "at least one model")
     check(samples is None or samples >= 1, "samples", samples, "at least 1")
     check(workers >= 0, "workers", workers, "at least 0")
     wanted = parse(corruptions)
@@ -255,11 +247,7 @@ def robustness(
     loaded = load_data(**vars(settings))
     if loaded.num_classes is None:
         raise UserError(f"{settings.name} has numbers for labels: robustness compares classes; use osmose evaluate")
-    networks: dict[str, Network] = {}
-    for model in models:
-        network = _load_for(model, loaded)
-        check_head(network.name, network, loaded)
-        networks[network.name if network.name not in networks else f"{network.name} ({len(networks) + 1})"] = network
+    networks = load_candidates(models, loaded)
     classes = loaded.classes or tuple(map(str, range(loaded.num_classes)))
     decoding = Decoding(settings.image_size, settings.crop_ratio)
     shape = (loaded.channels, *loaded.image_size)
@@ -267,10 +255,8 @@ def robustness(
         kind: [domain for folder in given for domain in open_domains(Path(folder), classes, decoding, shape)]
         for kind, given in (("in_domain", in_domain), ("out_of_domain", out_of_domain))
     }
-    split = loaded.test() if part == "test" else loaded.heldout
-    if split is None or split.labels is None:
-        raise UserError(f"{settings.name} has no labelled part '{part}': use another --part")
-    if samples is not None and samples < len(split):
+    split = labelled_part(loaded, part)
+    if samples is not None and split.labels is not None and samples < len(split):
         split = split.subset(stratified(split.labels, samples, generator(settings.split_seed, "robustness/samples")))
     domains = {
         "clean": [Domain("clean", split)],
@@ -291,18 +277,6 @@ def robustness(
         "summary": summary,
         "gaps": gaps(summary),
     }
-
-
-def _load_for(model: Model, data: Dataset) -> Network:
-    """A model that is tested on data, with its outputs in the order of the data's classes, on the best device."""
-    network = (
-        load_model(copy.deepcopy(model), channels=data.channels)
-        if isinstance(model, nn.Module)
-        else load_model(model, classes=data.classes, channels=data.channels, image_size=data.image_size)
-    )
-    if data.classes and network.classes != data.classes:
-        network.reorder(data.classes)
-    return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def default_folder(recipe: recipes.Recipe, whole: str | None = None) -> Path:

@@ -123,6 +123,21 @@ def _parser() -> argparse.ArgumentParser:
     robustness.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes that corrupt"
     )
+    compare = command("compare", _compare, "Who knows what: models side by side, before any transfer.")
+    compare.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="+",
+        help="zoo:* for the whole zoo; logits:FILE for logits from elsewhere (parquet)",
+    )
+    compare.add_argument("--data", metavar="DATA", help="and --data.image_size N, ... (default: fashion-mnist-mini)")
+    compare.add_argument("--part", choices=["heldout", "test", "train"], default="heldout")
+    compare.add_argument("--student", metavar="MODEL", help="one of the models: rank the others as its teachers")
+    compare.add_argument("--classes", metavar="NAME,...", default="", help="rank by what they know of these classes")
+    compare.add_argument("--encoder", metavar="DIR", help="sentence encoder that tells how alike class names are")
+    compare.add_argument("--pairs", type=int, metavar="N", help="so many random ordered pairs (default: all)")
+    compare.add_argument("--seed", type=int, default=0, metavar="N", help="of their choice")
+    compare.add_argument("--keep", metavar="DIR", help="write every model's logits there")
     study = command("study", _study, "Run a grid of recipes and tabulate it; finished runs are not run again.")
     study.add_argument("study", metavar="STUDY", help="a YAML file or a packaged study's name")
     study.add_argument("--output", metavar="DIR", help="the study's folder (default: studies/NAME)")
@@ -177,7 +192,14 @@ def _changes(options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
     given = {key: getattr(options, key, None) for key in
              ("teacher", "student", "epochs", "batch_size", "devices", "precision", "seed", *_SHORT)}  # fmt: skip
     pairs = [(_SHORT.get(key, key), value) for key, value in given.items() if value is not None]
-    sections = {_transfer: "--", _run: "--", _build: "--", _evaluate: "--data.", _robustness: "--data."}
+    sections = {
+        _transfer: "--",
+        _run: "--",
+        _build: "--",
+        _evaluate: "--data.",
+        _robustness: "--data.",
+        _compare: "--data.",
+    }
     foreign = [
         flag for flag in extra if flag.startswith("--") and not flag.startswith(sections.get(options.run, "-- "))
     ]
@@ -204,7 +226,7 @@ def _changes(options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
         if isinstance(value, list):
             section[last] = value[0] if len(value) == 1 else value
         else:
-            section[last] = _value(value)
+            section[last] = _value(value) if isinstance(value, str) else value
     return changes
 
 
@@ -265,6 +287,21 @@ def _robustness(options: argparse.Namespace, changes: dict[str, Any]) -> int:
         quiet=options.json,
     )  # fmt: skip
     _print(options, numbers, _show_robustness)
+    return 0
+
+
+def _compare(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose.answers import LOGITS
+    from osmose.comparison import compare
+
+    networks = [model for model in options.models if not model.startswith(LOGITS)]
+    data = changes.get("data", "fashion-mnist-mini" if networks else None)
+    numbers = compare(
+        options.models, data=data, part=options.part, student=options.student,
+        classes=[name for name in options.classes.split(",") if name], encoder=options.encoder, pairs=options.pairs,
+        seed=options.seed, keep=options.keep,
+    )  # fmt: skip
+    _print(options, numbers, _show_comparison)
     return 0
 
 
@@ -394,6 +431,29 @@ def _show_robustness(numbers: dict[str, Any]) -> None:
     print(
         f"percent of {numbers['samples']} samples of {numbers['data']}, part {numbers['part']}, each the mean over its parts"
     )
+
+
+def _show_comparison(numbers: dict[str, Any]) -> None:
+    _show_rows([{**row, "accuracy": round(row["accuracy"], 2)} for row in numbers["models"]])
+    columns = ("accuracy_difference", "positive_flips", "negative_flips", "agreement", "entropy")
+    rows = [
+        {
+            "teacher": pair["teacher"],
+            "student": pair["student"],
+            **{name: None if pair[name] is None else round(pair[name], 2) for name in columns},
+            "half_of_them_in": ", ".join(pair["top"][-1]["classes"]),
+        }
+        for pair in numbers["pairs"]
+    ]
+    print()
+    _show_rows(rows)
+    print(
+        f"percent of {numbers['samples']} samples, part {numbers['part']}; entropy in nats, evenly spread over classes "
+        f"{numbers['uniform_entropy']:.2f}"
+    )
+    if numbers["ranking"]:
+        print("\nteachers, best first")
+        _show_rows([{**row, **{k: round(row[k], 2) for k in row if k != "teacher"}} for row in numbers["ranking"]])
 
 
 def _show_study(numbers: dict[str, Any]) -> None:

@@ -1,0 +1,151 @@
+"""What models answer on one part of a data set: computed, or read from files that came from elsewhere."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from osmose.candidates import Model, labelled_part, load_candidates
+from osmose.data import Dataset
+from osmose.errors import UserError, missing_extra
+from osmose.evaluate import predict
+from osmose.files import cannot_write
+
+LOGITS = "logits:"
+"""How a file of logits is named among models."""
+
+
+@dataclass
+class Answers:
+    """Logits of several models on the same samples.
+
+    Attributes:
+        logits: float32 [n, c] by model.
+        labels: int64 [n].
+        numbers: int64 [n], the samples' numbers in their part.
+        classes: names of the c classes.
+        about: what is known of each model beside its answers: "parameters".
+    """
+
+    logits: dict[str, Tensor]
+    labels: Tensor
+    numbers: Tensor
+    classes: tuple[str, ...]
+    about: dict[str, dict[str, Any]]
+
+
+def ask(models: Sequence[Model], data: Dataset | None, part: str) -> Answers:
+    """One pass of every network over the part, and the files as they are.
+
+    Args:
+        models: names, modules, and files "logits:PATH" as `write` makes them.
+        data: the data; None when all models are files, which then need labels.
+        part: "test", "heldout" or "train".
+
+    Raises:
+        UserError: when a network does not fit the data, or a file is of other samples, labels or classes.
+    """
+    files = [
+        Path(model.removeprefix(LOGITS)) for model in models if isinstance(model, str) and model.startswith(LOGITS)
+    ]
+    networks = [model for model in models if not (isinstance(model, str) and model.startswith(LOGITS))]
+    found: Answers | None = None
+    if data is not None:
+        if data.num_classes is None:
+            raise UserError(f"{data.name} has numbers for labels: compare is of classes; use osmose evaluate")
+        split = labelled_part(data, part)
+        assert split.labels is not None
+        classes = data.classes or tuple(map(str, range(data.num_classes)))
+        found = Answers({}, split.labels, split.index, classes, {})
+        for name, network in (load_candidates(networks, data) if networks else {}).items():
+            found.logits[name] = predict(network, split)
+            found.about[name] = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
+            network.cpu()
+    for path in files:
+        read = _read(path, found)
+        if found is None:
+            found = read
+        found.logits |= read.logits
+        found.about |= read.about
+    if found is None:
+        raise UserError("no data and no file of logits: give --data")
+    return found
+
+
+def write(answers: Answers, folder: Path) -> list[Path]:
+    """One parquet file a model: sample, label and logits; the class names are in its metadata.
+
+    Raises:
+        UserError: when pyarrow is missing or the folder cannot be written.
+    """
+    arrow, parquet = _pyarrow()
+    paths = []
+    for name, logits in answers.logits.items():
+        table = arrow.table({
+            "sample": answers.numbers.numpy(),
+            "label": answers.labels.numpy(),
+            "logits": arrow.array(list(logits.numpy())),
+        }).replace_schema_metadata({"classes": json.dumps(answers.classes)})  # fmt: skip
+        paths.append(folder / f"{name.replace('/', '_').replace(':', '-')}.parquet")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            parquet.write_table(table, paths[-1])
+        except OSError as error:
+            raise cannot_write(paths[-1], error) from error
+    return paths
+
+
+def _read(path: Path, others: Answers | None) -> Answers:
+    """A file of logits, checked against what is known of the samples."""
+    arrow, parquet = _pyarrow()
+    try:
+        table = parquet.read_table(path)
+    except FileNotFoundError:
+        raise UserError(f"there is no file '{path}': check the path") from None
+    except (OSError, arrow.ArrowInvalid) as error:
+        raise UserError(f"'{path}' is not a parquet file: {' '.join(str(error).split())}") from None
+    if "logits" not in table.column_names:
+        raise UserError(
+            f"'{path}' has no column 'logits' (a list of numbers a row): its columns are {table.column_names}"
+        )
+    try:
+        logits = torch.tensor(table["logits"].to_pylist(), dtype=torch.float32)
+    except (TypeError, ValueError):
+        raise UserError(f"'{path}': the column 'logits' must hold equally long lists of numbers") from None
+    if logits.ndim != 2 or not logits.isfinite().all():
+        raise UserError(f"'{path}': the column 'logits' must hold equally long lists of finite numbers")
+    columns = {
+        name: torch.tensor(table[name].to_pylist()) for name in ("label", "sample") if name in table.column_names
+    }
+    if others is None:
+        if "label" not in columns:
+            raise UserError(f"'{path}' has no column 'label': give --data, whose labels are taken")
+        names = json.loads((table.schema.metadata or {}).get(b"classes", b"null"))
+        classes = tuple(names or map(str, range(logits.shape[1])))
+        others = Answers({}, columns["label"], columns.get("sample", torch.arange(len(logits))), classes, {})
+    if logits.shape != (len(others.labels), len(others.classes)):
+        raise UserError(
+            f"'{path}' has logits of {logits.shape[0]} samples and {logits.shape[1]} classes, the others have "
+            f"{len(others.labels)} and {len(others.classes)}: give files of the same samples"
+        )
+    for name, known in (("label", others.labels), ("sample", others.numbers)):
+        if name in columns and not torch.equal(columns[name], known):
+            raise UserError(
+                f"'{path}' has another column '{name}' than the rest: give files of the same samples in order"
+            )
+    return Answers(
+        {path.stem: logits}, others.labels, others.numbers, others.classes, {path.stem: {"parameters": None}}
+    )
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise missing_extra("files of logits need", "study") from error
+    return pyarrow, pyarrow.parquet

@@ -1,0 +1,62 @@
+"""Models that are looked at side by side, and the part of the data on which they are."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from osmose.data import Dataset
+from osmose.data.split import Split
+from osmose.errors import UserError, check
+from osmose.models import load_model
+from osmose.models.network import Network
+from osmose.models.zoo import ZOO
+from osmose.pair_check import check_head
+
+Model = str | nn.Module
+
+
+def load_candidates(models: Sequence[Model], data: Dataset) -> dict[str, Network]:
+    """Networks by the names they have in tables, each checked against the data.
+
+    Args:
+        models: names or modules; "zoo:*" stands for the whole zoo. Of two with the same name the second is "NAME (2)".
+        data: what they are asked about.
+
+    Raises:
+        UserError: when there is none, or one does not fit the data's classes.
+    """
+    check(bool(models), "models", models, "at least one model")
+    zoo = [f"zoo:{name}" for name in ZOO]
+    wanted = [name for model in models for name in (zoo if isinstance(model, str) and model == "zoo:*" else [model])]
+    found: dict[str, Network] = {}
+    for model in wanted:
+        network = load_candidate(model, data)
+        check_head(network.name, network, data)
+        found[network.name if network.name not in found else f"{network.name} ({len(found) + 1})"] = network
+    return found
+
+
+def load_candidate(model: Model, data: Dataset) -> Network:
+    """A model that is asked about data, with its outputs in the order of the data's classes, on the best device."""
+    network = (
+        load_model(copy.deepcopy(model), channels=data.channels)
+        if isinstance(model, nn.Module)
+        else load_model(model, classes=data.classes, channels=data.channels, image_size=data.image_size)
+    )
+    if data.classes and network.classes != data.classes:
+        network.reorder(data.classes)
+    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def labelled_part(data: Dataset, part: str) -> Split:
+    """The part "test", "heldout" or "train" of the data.
+
+    Raises:
+        UserError: when there is none, or it has no labels.
+    """
+    split = {"test": data.test, "heldout": lambda: data.heldout, "train": lambda: data.train}[part]()
+    if split is None or split.labels is None:
+        raise UserError(f"{data.name} has no labelled part '{part}': use another --part")
+    return split

@@ -1,0 +1,141 @@
+"""Who knows what: models side by side on the same samples, before any transfer (arXiv 2310.17653, section 3)."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from osmose import answers as asked
+from osmose import recipe as recipes
+from osmose.candidates import Model
+from osmose.data import load_data
+from osmose.errors import UserError, check, unknown
+from osmose.evaluate import negative_flips, positive_flips
+from osmose.evaluate.class_names import similarities_of
+from osmose.evaluate.complementary import entropy, flips_by_class, relative_similarity, top_classes
+from osmose.random import generator
+
+SHARES = (2, 5, 10, 20, 50)
+"""Percent of the flips that a set of top classes holds, as in the paper."""
+
+
+def compare(
+    models: Sequence[Model],
+    *,
+    data: str | Mapping[str, Any] | None = "fashion-mnist-mini",
+    part: Literal["heldout", "test", "train"] = "heldout",
+    student: str | None = None,
+    classes: Iterable[str] = (),
+    encoder: str | None = None,
+    pairs: int | None = None,
+    seed: int = 0,
+    keep: str | Path | None = None,
+) -> dict[str, Any]:
+    """What each model knows that another does not, from one pass a model.
+
+    Args:
+        models: names ("zoo:*" for the whole zoo), modules, and "logits:FILE" for logits from elsewhere (parquet, a row a sample:
+            a column "logits" of lists, and "label").
+        data: a data set with classes, by name or path, or the section `data` of a recipe; None when all are files with labels.
+        part: the samples; a teacher should be chosen on "heldout".
+        student: one of the models: the others are ranked as its teachers.
+        classes: rank by what they know of these classes alone.
+        encoder: a sentence encoder, a folder or a name on the hub, that tells how alike the classes' names are.
+        pairs: so many random ordered pairs; None takes all.
+        seed: of the choice of pairs.
+        keep: a folder for every model's logits, as parquet.
+
+    Returns:
+        {"data", "part", "samples", "classes", "uniform_entropy": log(number of classes), "models": of each "model", "accuracy",
+        "parameters"; "pairs": of each ordered pair "teacher", "student", "accuracy_difference" (teacher's less student's);
+        "positive_flips", "negative_flips" and "agreement" (the same answer) in percent of the samples; "by_class", the
+        positive flips of each class in the same unit; "entropy" of their distribution in nats; "top", for each share of
+        `SHARES` the "classes" that hold it and their relative "similarity"; "ranking": teachers of `student`, best first}.
+
+    Raises:
+        UserError: for models that do not fit the data or each other, unknown classes or student, or a missing extra.
+    """
+    check(pairs is None or pairs >= 1, "pairs", pairs, "at least 1")
+    settings = None if data is None else recipes.data_settings(data)
+    found = asked.ask(models, load_data(**vars(settings)) if settings else None, part)
+    if len(found.logits) < 2:
+        raise UserError("one model has nobody to be compared with: give two or more")
+    wanted = [name.strip() for name in classes]
+    for name in wanted:
+        if name not in found.classes:
+            raise unknown("class", name, found.classes)
+    if student is not None and student not in found.logits:
+        raise unknown("student", student, tuple(found.logits))
+    alike = similarities_of(found.classes, encoder) if encoder else None
+    if keep is not None:
+        asked.write(found, Path(keep))
+
+    answers = {name: logits.argmax(-1) for name, logits in found.logits.items()}
+    ordered = list(permutations(answers, 2))
+    if pairs is not None and pairs < len(ordered):
+        chosen = torch.randperm(len(ordered), generator=generator(seed, "compare/pairs"))[:pairs]
+        ordered = [ordered[place] for place in sorted(chosen.tolist())]
+    rows = [_pair(teacher, one, answers, found, alike) for teacher, one in ordered]
+    return {
+        "data": settings.name if settings else None,
+        "part": part,
+        "samples": len(found.labels),
+        "classes": list(found.classes),
+        "uniform_entropy": math.log(len(found.classes)),
+        "models": [
+            {"model": name, "accuracy": _percent(answer == found.labels), **found.about[name]}
+            for name, answer in answers.items()
+        ],
+        "pairs": rows,
+        "ranking": _ranking(student, wanted, rows) if student else None,
+    }
+
+
+def _pair(
+    teacher: str, student: str, answers: Mapping[str, Tensor], found: asked.Answers, alike: Tensor | None
+) -> dict[str, Any]:
+    labels = found.labels
+    knows, learns = (answers[name] == labels for name in (teacher, student))
+    counts = flips_by_class(learns, knows, labels, len(found.classes))
+    top = []
+    for share in SHARES:
+        chosen = top_classes(counts, share)
+        similarity = None if alike is None else relative_similarity(chosen, alike)
+        top.append({"share": share, "classes": [found.classes[one] for one in chosen], "similarity": similarity})
+    return {
+        "teacher": teacher,
+        "student": student,
+        "accuracy_difference": _percent(knows) - _percent(learns),
+        "positive_flips": positive_flips(learns, knows),
+        "negative_flips": negative_flips(learns, knows),
+        "agreement": _percent(answers[teacher] == answers[student]),
+        "by_class": {
+            name: 100.0 * count / len(labels) for name, count in zip(found.classes, counts.tolist(), strict=True)
+        },
+        "entropy": entropy(counts),
+        "top": top,
+    }
+
+
+def _ranking(student: str, classes: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The student's teachers by their positive flips, in the classes if there are any; then by fewer negative flips."""
+    teachers = [
+        {
+            "teacher": row["teacher"],
+            "knows": sum(row["by_class"][name] for name in classes) if classes else row["positive_flips"],
+            "positive_flips": row["positive_flips"],
+            "negative_flips": row["negative_flips"],
+            "accuracy_difference": row["accuracy_difference"],
+        }
+        for row in rows
+        if row["student"] == student
+    ]
+    return sorted(teachers, key=lambda row: (-row["knows"], row["negative_flips"]))
+
+
+def _percent(right: Tensor) -> float:
+    return 100.0 * int(right.sum()) / len(right)

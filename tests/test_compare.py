@@ -1,0 +1,171 @@
+"""Who knows what, against numpy on the logits; files of logits; what is refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from osmose.cli import main
+from osmose.comparison import compare
+from osmose.errors import UserError
+from osmose.models import load_model
+
+parquet = pytest.importorskip("pyarrow.parquet")
+ZOO = ["zoo:cnn-xs", "zoo:mlp-xs", "zoo:vit-xs"]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Three zoo networks on the held-out part, and their logits on disk."""
+    folder = tmp_path_factory.mktemp("logits")
+    return compare(ZOO, student="zoo:mlp-xs", keep=folder), folder
+
+
+def test_the_numbers_are_those_of_numpy_on_the_logits(kept):
+    numbers, folder = kept
+    tables = {name: parquet.read_table(folder / f"{name.replace(':', '-')}.parquet").to_pydict() for name in ZOO}
+    labels = np.array(tables[ZOO[0]]["label"])
+    answers = {name: np.array(table["logits"]).argmax(1) for name, table in tables.items()}
+    assert len(numbers["pairs"]) == 6
+    for row in numbers["pairs"]:
+        teacher, student = (answers[row[who]] for who in ("teacher", "student"))
+        positive = (teacher == labels) & (student != labels)
+        counts = np.bincount(labels[positive], minlength=10)
+        shares = counts[counts > 0] / counts.sum()
+        assert row["positive_flips"] == pytest.approx(100 * positive.mean())
+        assert row["negative_flips"] == pytest.approx(100 * ((teacher != labels) & (student == labels)).mean())
+        assert row["accuracy_difference"] == pytest.approx(
+            100 * ((teacher == labels).mean() - (student == labels).mean())
+        )
+        assert row["agreement"] == pytest.approx(100 * (teacher == student).mean())
+        assert row["entropy"] == pytest.approx(-(shares * np.log(shares)).sum())
+        assert list(row["by_class"].values()) == pytest.approx(100 * counts / len(labels))
+        half = [numbers["classes"].index(name) for name in row["top"][-1]["classes"]]
+        assert counts[half].sum() >= positive.sum() / 2 > counts[half[:-1]].sum()
+    assert numbers["uniform_entropy"] == pytest.approx(math.log(10))
+    assert [row["accuracy"] for row in numbers["models"]] == pytest.approx(
+        [100 * (answers[name] == labels).mean() for name in ZOO]
+    )
+
+
+def test_accuracy_difference_is_positive_less_negative_flips(kept):
+    for row in kept[0]["pairs"]:
+        assert row["accuracy_difference"] == pytest.approx(row["positive_flips"] - row["negative_flips"])
+        (back,) = (r for r in kept[0]["pairs"] if (r["teacher"], r["student"]) == (row["student"], row["teacher"]))
+        assert back["negative_flips"] == row["positive_flips"]
+
+
+def test_teachers_are_ranked_by_what_the_student_does_not_know(kept):
+    ranking = kept[0]["ranking"]
+    assert {row["teacher"] for row in ranking} == {"zoo:cnn-xs", "zoo:vit-xs"}
+    assert ranking[0]["positive_flips"] >= ranking[1]["positive_flips"]
+
+
+def test_ranking_for_some_classes_counts_their_flips_alone(kept):
+    ranking = compare(ZOO, student="zoo:mlp-xs", classes=["Shirt", "Coat"])["ranking"]
+    for row in ranking:
+        (pair,) = (p for p in kept[0]["pairs"] if (p["teacher"], p["student"]) == (row["teacher"], "zoo:mlp-xs"))
+        assert row["knows"] == pytest.approx(pair["by_class"]["Shirt"] + pair["by_class"]["Coat"])
+    assert ranking[0]["knows"] >= ranking[1]["knows"]
+
+
+def test_files_of_logits_give_the_networks_numbers(kept):
+    numbers, folder = kept
+    files = compare([f"logits:{folder / name.replace(':', '-')}.parquet" for name in ZOO], data=None)
+    for ours, theirs in zip(numbers["pairs"], files["pairs"], strict=True):
+        assert {**ours, "teacher": 0, "student": 0} == {**theirs, "teacher": 0, "student": 0}
+    mixed = compare([ZOO[0], f"logits:{folder}/zoo-mlp-xs.parquet"])
+    assert mixed["pairs"][0]["positive_flips"] == numbers["pairs"][0]["positive_flips"]
+
+
+def test_some_pairs_at_random(kept):
+    few = [(row["teacher"], row["student"]) for row in compare(ZOO, pairs=2, seed=1)["pairs"]]
+    assert len(set(few)) == 2
+    assert few == [(row["teacher"], row["student"]) for row in compare(ZOO, pairs=2, seed=1)["pairs"]]
+
+
+def test_two_modules_of_one_name_and_the_whole_zoo():
+    network = load_model("fresh:zoo:mlp-xs", num_classes=10, channels=1, image_size=(28, 28))
+    names = [row["model"] for row in compare([network, network])["models"]]
+    assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["zoo:cnn-xs"], "one model has nobody to be compared with: give two or more"),
+        ([*ZOO, "--student", "zoo:cnn-s"], "unknown student 'zoo:cnn-s'"),
+        ([*ZOO, "--classes", "Shirts"], "unknown class 'Shirts'"),
+        ([*ZOO, "--pairs", "0"], "key 'pairs' is 0: set it to at least 1"),
+        ([*ZOO, "logits:nothing.parquet"], "there is no file 'nothing.parquet': check the path"),
+        ([*ZOO, "--data", "cosine"], "cosine has numbers for labels"),
+        ([*ZOO, "--encoder", "nothing"], "cannot load the encoder 'nothing'"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, says, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["compare", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"label": [0, 1]}, "has no column 'logits'"),
+        ({"logits": [[0.0, 1.0], [1.0]], "label": [0, 1]}, "must hold equally long lists of"),
+        ({"logits": [[0.0, math.nan], [1.0, 0.0]], "label": [0, 1]}, "must hold equally long lists of finite numbers"),
+        ({"logits": [[0.0, 1.0], [1.0, 0.0]]}, "has no column 'label': give --data"),
+        ({"logits": [[0.0, 1.0]], "label": [0]}, "has logits of 1 samples and 2 classes, the others have 2 and 2"),
+        ({"logits": [[0.0, 1.0], [1.0, 0.0]], "label": [1, 1]}, "has another column 'label' than the rest"),
+    ],
+)
+def test_bad_files_of_logits(columns, says, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    good = {"logits": [[0.0, 1.0], [1.0, 0.0]], "label": [0, 1]}
+    parquet.write_table(arrow.table(good), tmp_path / "good.parquet")
+    parquet.write_table(arrow.table(columns), tmp_path / "bad.parquet")
+    files = [f"logits:{tmp_path}/{name}.parquet" for name in (("bad",) if "give --data" in says else ("good", "bad"))]
+    with pytest.raises(UserError, match=says):
+        compare(files, data=None)
+    (tmp_path / "bad.parquet").write_bytes(b"junk")
+    with pytest.raises(UserError, match="is not a parquet file"):
+        compare(files, data=None)
+
+
+def test_the_command_prints_tables_and_json(kept, capsys):
+    _, folder = kept
+    files = [f"logits:{folder}/zoo-{name}.parquet" for name in ("cnn-xs", "mlp-xs")]
+    assert main(["compare", *files, "--student", "zoo-mlp-xs"]) == 0
+    shown = capsys.readouterr().out
+    assert "half of them in" in shown
+    assert "teachers, best first" in shown
+    assert main(["compare", *files, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 6000
+
+
+def test_class_names_are_compared_by_the_mean_of_their_tokens(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from osmose.evaluate.class_names import similarities_of
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ant", "bee", "big"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    tokenizer = transformers.BertTokenizer(str(tmp_path / "vocab.txt"))
+    tokenizer.save_pretrained(tmp_path)
+    config = transformers.BertConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    torch.manual_seed(0)
+    model = transformers.BertModel(config).eval()
+    model.save_pretrained(tmp_path)
+    names = ["ant", "big bee", "bee"]
+    vectors = []
+    for name in names:  # one at a time: without padding
+        with torch.no_grad():
+            states = model(**tokenizer(name, return_tensors="pt")).last_hidden_state[0].mean(0)
+        vectors.append(states / states.norm())
+    expected = torch.stack([torch.stack([a @ b for b in vectors]) for a in vectors])
+    torch.testing.assert_close(similarities_of(names, str(tmp_path)), expected)
