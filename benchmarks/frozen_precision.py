@@ -10,7 +10,7 @@ import json
 
 from osmose import recipe
 from osmose.engine.fabric import make_fabric
-from osmose.execution import environment
+from osmose.measure import environment
 from paired import compare_steps
 
 CASES = (

@@ -12,7 +12,7 @@ import json
 from osmose import recipe
 from osmose.engine.fabric import make_fabric
 from osmose.engine.loop import Engine
-from osmose.execution import environment
+from osmose.measure import environment
 from osmose.methods.hard import Hard
 from paired import compare_steps
 

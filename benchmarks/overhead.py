@@ -26,7 +26,8 @@ from osmose.data.loader import Loader
 from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.folder import RunFolder
 from osmose.engine.progress import Progress
-from osmose.execution import Cast, environment, gather, prepare
+from osmose.execution import Cast, gather, prepare
+from osmose.measure import environment
 from paired import ratio
 
 

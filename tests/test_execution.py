@@ -265,11 +265,11 @@ def test_a_damaged_newest_checkpoint(execute, left, undisturbed, after_step, tmp
 
 
 def test_a_crash_while_the_result_is_measured(execute, left, undisturbed, monkeypatch, tmp_path):
-    final_numbers = execution.final_numbers
-    monkeypatch.setattr(execution, "final_numbers", lambda *_: crash())
+    measure = execution.measure
+    monkeypatch.setattr(execution, "measure", lambda *_: crash())
     with pytest.raises(Crash):
         execute(tmp_path / "run")
-    monkeypatch.setattr(execution, "final_numbers", final_numbers)
+    monkeypatch.setattr(execution, "measure", measure)
     execute(tmp_path / "run")
     assert left(tmp_path / "run") == undisturbed()
 
@@ -281,11 +281,11 @@ def test_a_plateau_that_ended_the_run_stays_ended_after_a_crash(execute, left, m
     }
     execute(tmp_path / "whole", **changes)
     assert metrics(tmp_path / "whole")[-1]["epoch"] < 30
-    final_numbers = execution.final_numbers
-    monkeypatch.setattr(execution, "final_numbers", lambda *_: crash())
+    measure = execution.measure
+    monkeypatch.setattr(execution, "measure", lambda *_: crash())
     with pytest.raises(Crash):
         execute(tmp_path / "run", **changes)
-    monkeypatch.setattr(execution, "final_numbers", final_numbers)
+    monkeypatch.setattr(execution, "measure", measure)
     execute(tmp_path / "run", **changes)
     assert left(tmp_path / "run") == left(tmp_path / "whole")
 

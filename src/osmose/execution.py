@@ -2,27 +2,21 @@
 
 import copy
 import io
-import json
-import os
-import platform
 import resource
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import lightning_fabric
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-import osmose
 from osmose.data.batch import Batch
-from osmose.data.corruptions import Corruption, check_available, parse
+from osmose.data.corruptions import check_available, parse
 from osmose.data.dataset import Dataset, Split, load_data
-from osmose.data.domains import corrupted
 from osmose.data.feed import ViewFeed
 from osmose.data.loader import Loader
 from osmose.data.sources import find
@@ -34,10 +28,9 @@ from osmose.engine.loop import Engine
 from osmose.engine.method import Method
 from osmose.engine.progress import Progress
 from osmose.errors import UserError
-from osmose.evaluate import outcomes, predict
+from osmose.evaluate import predict
 from osmose.evaluate.heldout import HeldOut
-from osmose.evaluate.robustness import domain_accuracy
-from osmose.evaluate.transfer import transfer_numbers
+from osmose.measure import environment, measure, shares
 from osmose.methods import find_method
 from osmose.models import load_model
 from osmose.models.generator import Generator
@@ -151,9 +144,11 @@ def execute(
                         product.save(output / f"{name}.safetensors", epoch=recipe.epochs)
                 if "chosen" in students:
                     students["chosen"].save(output / "student-chosen.safetensors", epoch=chosen.epoch)
-                numbers = final_numbers(recipe, cast, students, fabric.device)
+                measured = measure(recipe, cast.data, cast.initial, cast.teachers, students, fabric.device)
+                measured.write(output)
+                numbers = measured.numbers
                 numbers["taught_by"] = engine.method.taught_by(list(recipe.roles.values()))
-                numbers["share"] = _shares(folder.metrics)
+                numbers["share"] = shares(folder.metrics)
                 if numbers["chosen"]:
                     numbers["chosen"] = {"epoch": chosen.epoch, **numbers["chosen"]}
                 engine.method.draw(output, _plain_batch(cast.data.train, fabric.device))
@@ -280,40 +275,6 @@ def _with_modules(section: Any, modules: Modules) -> Any:
     return modules.get(section, section) if isinstance(section, str) else section
 
 
-def final_numbers(recipe: Recipe, cast: Cast, students: Mapping[str, Model], device: torch.device) -> dict[str, Any]:
-    """What a finished run measured; only here is the test part read.
-
-    Args:
-        recipe: the run's recipe.
-        cast: who took part.
-        students: "after", the student of the last epoch, whose numbers are the top level; and "chosen", that of the epoch with
-            the best held-out score.
-        device: where the networks run.
-    """
-    models: dict[str, Model] = {"before": cast.initial, **cast.teachers, **students}
-    parts = {"test": cast.data.test(), **({"heldout": cast.data.heldout} if cast.data.heldout else {})}
-    measured: dict[str, dict[str, Any]] = {}
-    for part, split in parts.items():
-        found = {role: outcomes(model, predict(model.to(device), split), split) for role, model in models.items()}
-        measured[part] = _measure(found, list(students), list(cast.teachers))
-    test, heldout = measured["test"], measured.get("heldout", {})
-    if recipe.corruptions:
-        test["after"]["corrupted"] = _measure_corrupted(
-            parse(recipe.corruptions), parts["test"], models, recipe.workers
-        )
-    return {
-        "student": recipe.student,
-        "teacher": recipe.teacher,
-        "data": recipe.data.name,
-        "method": recipe.method["name"],
-        "seed": recipe.seed,
-        "unit": "mean squared error" if "mse_after" in test["after"] else "percent of samples",
-        **test["after"],
-        "heldout": heldout.get("after"),
-        "chosen": {**test["chosen"], "heldout": heldout["chosen"]} if "chosen" in test else None,
-    }
-
-
 def _student(method: Method) -> Model:
     """What stands for the student now."""
     student = method.products()["student"]
@@ -329,63 +290,11 @@ def _chosen_student(student: Model, chosen: Chosen) -> dict[str, Model]:
     return {"chosen": best}
 
 
-def _measure(found: dict[str, Tensor], students: list[str], teachers: list[str]) -> dict[str, dict[str, Any]]:
-    """The transfer's numbers on one part, for each of the students, from everyone's outcomes."""
-    if found["before"].is_floating_point():
-        error = {role: errors.mean().item() for role, errors in found.items()}
-        return {role: {"mse_before": error["before"], "mse_after": error[role]} for role in students}
-    return {role: transfer_numbers(found["before"], found[role], [found[t] for t in teachers]) for role in students}
-
-
-def _measure_corrupted(
-    corruptions: list[Corruption], test: Split, models: Mapping[str, Model], workers: int
-) -> dict[str, Any]:
-    """The accuracies on corrupted test images: means, and for each corruption and severity; by role."""
-    by_corruption = {
-        f"{one.name}:{one.severity}": domain_accuracy(models, corrupted(test, one), workers=workers)
-        for one in corruptions
-    }
-    return {
-        **{role: fmean(found[role] for found in by_corruption.values()) for role in models},
-        "by_corruption": by_corruption,
-    }
-
-
 def _plain_batch(train: Split, device: torch.device) -> Batch:
     """A few training samples as they are."""
     few = train.subset(torch.linspace(0, len(train) - 1, min(_DRAWN, len(train))).long())
     x = Views.plain(few.images.read(torch.arange(len(few)))).to(device)
     return Batch(index=few.index, view=None, x=x, y=few.labels)
-
-
-def _shares(metrics: Path) -> dict[str, float]:
-    """Share of the training samples given to each target over the whole run, from the logged means."""
-    totals: dict[str, float] = {}
-    last = 0
-    for line in map(json.loads, metrics.read_text().splitlines()):
-        for name in (key for key in line if key.startswith("share/")):
-            totals[name] = totals.get(name, 0.0) + line[name] * (line["step"] - last)
-        last = line["step"]
-    return {name.removeprefix("share/"): total / last for name, total in totals.items()}
-
-
-def environment(fabric: lightning_fabric.Fabric) -> dict[str, Any]:
-    """What a run ran on."""
-    device = (
-        torch.cuda.get_device_name(fabric.device)
-        if fabric.device.type == "cuda"
-        else f"cpu with {torch.backends.cpu.get_cpu_capability()}"
-    )
-    return {
-        "osmose": osmose.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "device": device,
-        "processes": fabric.world_size,
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-    }
 
 
 def _product(recipe: Recipe, output: Path, modules: Modules) -> Model:
