@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from osmose import api, cli, comparison, execution, grid, recipe, stores
+from osmose import api, cli, comparison, execution, grid, recipe, report, stores
 from osmose.data.corruptions import parse
 from osmose.data.sources import SOURCES as DATA
 from osmose.methods import METHODS
@@ -105,6 +105,7 @@ def test_commands_are_understood(
     monkeypatch.setattr(
         api, "robustness", lambda models, *, corruptions, **_: reached.extend([*models, *parse(corruptions)])
     )
+    monkeypatch.setattr(report, "report_run", lambda folder: reached.append(str(folder)))
     monkeypatch.setattr(comparison, "compare", lambda models, **_: reached.extend(models))
     monkeypatch.setattr(stores, "build", lambda made, **_: reached.append(made.student))
     for action in ("listed", "verify"):

@@ -130,14 +130,14 @@ def test_result_json_holds_what_it_should(execute, tmp_path):
     assert numbers.keys() >= {
         "accuracy_before", "accuracy_after", "teacher_accuracy", "transfer_delta", "knowledge_gain", "knowledge_loss",
         "positive_flips_before", "positive_flips_after", "negative_flips_before", "negative_flips_after", "mcnemar_p",
-        "share", "seconds", "seed", "environment", "heldout", "chosen", "samples",
+        "share", "cost", "seconds", "seed", "environment", "heldout", "chosen", "samples",
     }  # fmt: skip
     assert numbers["samples"] == 80
     assert numbers["heldout"]["samples"] == 30
     assert numbers["chosen"]["epoch"] in (1, 2)
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "recipe.yaml", "metrics.jsonl", "result.json", "checkpoints", "frozen", "student.safetensors",
-        "student-chosen.safetensors", "lock",
+        "student-chosen.safetensors", "answers.safetensors", "flipped.safetensors", "report.html", "lock",
     }  # fmt: skip
     assert not list((tmp_path / "run").rglob("*.part"))
 

@@ -28,7 +28,7 @@ def test_the_answers_are_those_that_the_numbers_count(finished, grey, part):
     split = data.test() if part == "test" else data.heldout
     assert torch.equal(answers[f"{part}/numbers"], split.index)
     logits = load_model(f"file:{folder}").eval()(split.images.read(torch.arange(len(split))).float() / 255).logits
-    assert torch.equal(answers[f"{part}/after"], logits.argmax(-1))
+    assert torch.equal(answers[f"{part}/after"], logits.argmax(-1).int())
 
 
 def test_flipped_images_are_of_samples_that_flipped(finished, grey):

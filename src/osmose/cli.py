@@ -154,6 +154,8 @@ def _parser() -> argparse.ArgumentParser:
     for action in (listing, verify, remove):
         action.add_argument("store", metavar="DIR", help="the store")
     remove.add_argument("keys", metavar="KEY", nargs="+", help="as listed, or all")
+    report = command("report", _report, "Write a run's report again: one HTML file that needs nothing else.")
+    report.add_argument("folder", metavar="DIR", help="a run's folder")
     show = command("show", _show, "List what there is.")
     show.add_argument("what", choices=["models", "data", "methods", "augmentors", "recipes", "studies", "settings"])
     return parser
@@ -344,6 +346,18 @@ def _remove(options: argparse.Namespace, changes: dict[str, Any]) -> int:
 
     removed = stores.remove(Path(options.store), options.keys)
     _print(options, {"removed": removed}, lambda _: print(*removed, sep="\n"))
+    return 0
+
+
+def _report(options: argparse.Namespace, changes: dict[str, Any]) -> int:
+    from osmose.report import report_run
+
+    folder = Path(options.folder)
+    stages = (
+        sorted(path.parent for path in folder.glob("*/result.json")) if not (folder / "result.json").exists() else []
+    )
+    written = [str(report_run(path)) for path in stages or [folder]]
+    _print(options, {"reports": written}, lambda _: print(*written, sep="\n"))
     return 0
 
 

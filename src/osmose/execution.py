@@ -29,6 +29,7 @@ from osmose.engine.method import Method
 from osmose.engine.progress import Progress
 from osmose.errors import UserError
 from osmose.evaluate import predict
+from osmose.evaluate.cost import cost
 from osmose.evaluate.heldout import HeldOut
 from osmose.measure import environment, measure, shares
 from osmose.methods import find_method
@@ -40,6 +41,7 @@ from osmose.pair_check import check_pair
 from osmose.processes import together
 from osmose.random import stream
 from osmose.recipe import Recipe, completed
+from osmose.report import report_run
 from osmose.signals import Frozen
 from osmose.signals.kept import check_space
 from osmose.weights import read_about, read_weights
@@ -148,11 +150,15 @@ def execute(
                 measured.write(output)
                 numbers = measured.numbers
                 numbers["taught_by"] = engine.method.taught_by(list(recipe.roles.values()))
+                few = _plain_batch(cast.data.train, fabric.device)
+                everyone = {"student": student, **cast.teachers}
+                numbers["cost"] = {role: cost(model.to(fabric.device), few.x[:1]) for role, model in everyone.items()}
                 numbers["share"] = shares(folder.metrics)
                 if numbers["chosen"]:
                     numbers["chosen"] = {"epoch": chosen.epoch, **numbers["chosen"]}
-                engine.method.draw(output, _plain_batch(cast.data.train, fabric.device))
+                engine.method.draw(output, few)
                 folder.finish({**numbers, "seconds": round(engine.seconds, 1), "environment": environment(fabric)})
+                report_run(output)
         return Result(student.cpu().eval(), folder.result() or {}, output)
 
 

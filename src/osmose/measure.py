@@ -35,8 +35,8 @@ class Measured:
 
     Attributes:
         numbers: the content of result.json.
-        answers: int64 [n] by "PART/ROLE": the class that each model gives, "PART/labels" and "PART/numbers"; empty where labels
-            are numbers.
+        answers: int32 [n] by "PART/ROLE": the class that each model gives, and "PART/labels"; int64 "PART/numbers"; empty where
+            labels are numbers.
         flipped: for "gained" and "lost" uint8 images [n, C, H, W] of some test samples, and their places in the test part
             under "gained/rows" and "lost/rows"; empty where samples are no images.
     """
@@ -87,8 +87,8 @@ def measure(
         measured[part] = _numbers(found, list(students), list(teachers))
         assert split.labels is not None
         if not found["before"].is_floating_point():
-            answers |= {f"{part}/{role}": logits.argmax(-1) for role, logits in said.items()}
-            answers |= {f"{part}/labels": split.labels, f"{part}/numbers": split.index}
+            answers |= {f"{part}/{role}": logits.argmax(-1).int() for role, logits in said.items()}
+            answers |= {f"{part}/labels": split.labels.int(), f"{part}/numbers": split.index}
             if part == "test":
                 flipped = _flipped(split, found["before"], found["after"])
     test, heldout = measured["test"], measured.get("heldout", {})

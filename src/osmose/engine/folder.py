@@ -16,7 +16,17 @@ from osmose.files import cannot_write, write_atomically
 
 Plain = dict[str, Any]
 
-_OWN = ("result.json", "metrics.jsonl", "checkpoints", "frozen", "*.safetensors", "*.svg", "*.png", "recipe.yaml")
+_OWN = (
+    "result.json",
+    "metrics.jsonl",
+    "checkpoints",
+    "frozen",
+    "*.safetensors",
+    "*.svg",
+    "*.png",
+    "report.html",
+    "recipe.yaml",
+)
 """What a run leaves, in the order in which it is discarded: while anything is there, the recipe still says of what."""
 
 

@@ -1,0 +1,106 @@
+"""Figures and images as text for a page: they follow its colours, light and dark."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+_INK = "#012345"
+"""Stands for the page's text colour until the figure is written."""
+GAINED, LOST, NEUTRAL = "#2e8b57", "#d2553d", "#4477aa"
+
+
+class Chart:
+    """A figure on its way to a page.
+
+    Attributes:
+        axes: matplotlib's axes to draw on.
+        svg: the figure, once the block that drew it has ended.
+    """
+
+    def __init__(self, axes: Any) -> None:
+        self.axes = axes
+        self.svg = ""
+
+
+@contextmanager
+def chart(width: float, height: float) -> Iterator[Chart]:
+    """Inside the block a figure of so many inches is drawn; then its `svg` stands, in the page's colours, with real text."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    settings: Any = {**dict.fromkeys(ink, _INK), "svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "osmose"}
+    with rc_context(settings):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        made = Chart(figure.subplots())
+        made.axes.spines[["top", "right"]].set_visible(False)
+        made.axes.patch.set_alpha(0)
+        yield made
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue(), flags=re.DOTALL).replace(_INK, "currentColor")
+    opening = re.compile(r' (?:width|height)="[^"]*pt"')  # the page decides how large it is, by its viewBox
+    made.svg = opening.sub("", svg[svg.index("<svg") :], count=2)
+
+
+def curves(lines: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> str:
+    """Lines by name, on one pair of axes."""
+    with chart(6.4, 2.8) as made:
+        for name, points in lines.items():
+            colour = {"gained": GAINED, "lost": LOST}.get(name)
+            made.axes.plot(*zip(*points, strict=True), label=name, linewidth=1.4, color=colour)
+        made.axes.set(xlabel=x, ylabel=y)
+        made.axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(lines) > 1:
+            made.axes.legend(frameon=False)
+    return made.svg
+
+
+def bars(names: Sequence[str], up: Sequence[float], down: Sequence[float], *, x: str) -> str:
+    """For each name a bar to the right and one to the left."""
+    with chart(6.4, 0.8 + 0.26 * len(names)) as made:
+        places = range(len(names))
+        made.axes.barh(places, up, color=GAINED, height=0.7)
+        made.axes.barh(places, [-value for value in down], color=LOST, height=0.7)
+        made.axes.axvline(0, color=_INK, linewidth=0.6)
+        made.axes.set_yticks(places, names)
+        made.axes.invert_yaxis()
+        made.axes.set(xlabel=x)
+    return made.svg
+
+
+def parts(shares: Mapping[str, float]) -> str:
+    """One bar, divided."""
+    with chart(6.4, 0.9) as made:
+        left = 0.0
+        for place, (name, share) in enumerate(shares.items()):
+            made.axes.barh(0, share, left=left, color=f"C{place}", height=0.8, label=f"{name} {100 * share:.0f} %")
+            left += share
+        made.axes.set_axis_off()
+        made.axes.legend(frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(0, 0))
+    return made.svg
+
+
+def picture(image: Tensor) -> str:
+    """A uint8 image [C, H, W] as a data URL, of one or three channels (of others the first is shown)."""
+    from matplotlib.image import imsave
+
+    pixels = image.permute(1, 2, 0).numpy()
+    pixels = pixels if pixels.shape[-1] == 3 else pixels[..., :1].repeat(3, -1)
+    return embed(_png(pixels, imsave), "image/png")
+
+
+def embed(content: bytes, kind: str) -> str:
+    """A data URL."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _png(pixels: Any, save: Any) -> bytes:
+    buffer = io.BytesIO()
+    save(buffer, pixels, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,184 @@
+"""The report of a run, from what its folder has."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from osmose.errors import UserError
+from osmose.files import write_atomically
+from osmose.report.charts import bars, curves, embed, parts, picture
+from osmose.report.page import Figure, Sample, Section, Tile, page
+from osmose.weights import read_about
+
+_MANY = 30
+"""Classes that are drawn; of more those that changed most."""
+_FIGURES = {
+    "augmented.png": "Training images, and what the augmentors found along the run make of them",
+    "augmentor.svg": "What the augmentor learned: the median and the range of most draws",
+    "phases.svg": "Losses of student and augmentor, and whose turn it was",
+    "reconstructed.png": "Images and their reconstructions, with more and more noise",
+}
+"""Pictures that methods leave in a run's folder."""
+
+
+def report_run(folder: Path) -> Path:
+    """Write report.html into the folder of a finished run.
+
+    Raises:
+        UserError: when the folder has no finished run, or cannot be written.
+    """
+    if not (folder / "result.json").exists():
+        raise UserError(f"{folder} has no finished run: give a run's folder, with a result.json")
+    numbers = json.loads((folder / "result.json").read_text())
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    about = read_about(folder / "student.safetensors")
+    answers = _tensors(folder / "answers.safetensors")
+    sections = [
+        *_learning(lines),
+        *(_classes(answers, about.get("classes")) if answers else []),
+        *(_samples(answers, _tensors(folder / "flipped.safetensors"), about.get("classes")) if answers else []),
+        *_who_taught(numbers),
+        *_pictures(folder),
+        *_robustness(numbers),
+        _cost(numbers),
+        _recipe(folder, numbers),
+    ]
+    path = folder / "report.html"
+    title = f"{numbers['student']} taught by {numbers.get('taught_by', numbers['method'])}"
+    write_atomically(path, page(title, _subtitle(numbers), _tiles(numbers), sections).encode())
+    return path
+
+
+def _subtitle(numbers: Mapping[str, Any]) -> str:
+    text = f"{numbers['data']}, method {numbers['method']}, seed {numbers['seed']}: one run"
+    if "samples" in numbers:
+        text += f"; numbers are of {numbers['samples']} test samples, after the last epoch"
+    return text
+
+
+def _tiles(numbers: Mapping[str, Any]) -> list[Tile]:
+    if "accuracy_after" not in numbers:
+        return [
+            Tile("mean squared error before", f"{numbers['mse_before']:.4g}"),
+            Tile("after", f"{numbers['mse_after']:.4g}"),
+        ]
+    delta = numbers["transfer_delta"]
+    tiles = [
+        Tile("accuracy before", f"{numbers['accuracy_before']:.2f} %"),
+        Tile("accuracy after", f"{numbers['accuracy_after']:.2f} %"),
+        Tile("points", f"{delta:+.2f}", "gained" if delta > 0 else "lost" if delta < 0 else ""),
+        Tile("newly right", f"{numbers['knowledge_gain']:.2f} %", "gained"),
+        Tile("newly wrong", f"{numbers['knowledge_loss']:.2f} %", "lost"),
+        Tile("McNemar's p", f"{numbers['mcnemar_p']:.2g}"),
+    ]
+    if chosen := numbers.get("chosen"):
+        tiles.append(Tile(f"epoch {chosen['epoch']}, the best held-out one", f"{chosen['accuracy_after']:.2f} %"))
+    return tiles
+
+
+def _learning(lines: list[dict[str, Any]]) -> list[Section]:
+    figures = []
+    evaluated = [line for line in lines if "heldout_accuracy" in line]
+    if len(evaluated) > 1:
+        points = [(line["epoch"], line["heldout_accuracy"]) for line in evaluated]
+        figures.append(Figure(curves({"accuracy": points}, x="epoch", y="held-out accuracy, %")))
+    if len(evaluated) > 1 and "heldout_knowledge_gain" in evaluated[0]:
+        since = {
+            name: [(line["epoch"], line[f"heldout_knowledge_{key}"]) for line in evaluated]
+            for name, key in (("gained", "gain"), ("lost", "loss"))
+        }
+        figures.append(Figure(curves(since, x="epoch", y="held-out, % since the start")))
+    losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    if len(losses) > 1:
+        figures.append(Figure(curves({"loss": losses}, x="optimiser step", y="training loss")))
+    return [Section("How it learned", figures=figures)] if figures else []
+
+
+def _classes(answers: Mapping[str, Tensor], names: list[str] | None) -> list[Section]:
+    labels = answers["test/labels"]
+    before, after = (answers[f"test/{role}"] == labels for role in ("before", "after"))
+    count = len(names) if names else int(labels.max()) + 1
+    gained, lost = (labels[which].bincount(minlength=count) for which in (after & ~before, before & ~after))
+    order = (gained + lost).argsort(descending=True, stable=True)[:_MANY] if count > _MANY else torch.arange(count)
+    chart = bars(
+        [_name(int(one), names) for one in order], gained[order].tolist(), lost[order].tolist(),
+        x="test samples newly right (right) and newly wrong (left)",
+    )  # fmt: skip
+    text = f"The {_MANY} of {count} classes that changed most." if count > _MANY else ""
+    return [Section("Gained and lost, class by class", text, [Figure(chart)])]
+
+
+def _samples(answers: Mapping[str, Tensor], flipped: Mapping[str, Tensor], names: list[str] | None) -> list[Section]:
+    sections = []
+    for key, title in (("gained", "Newly right"), ("lost", "Newly wrong")):
+        if key not in flipped or not len(flipped[key]):
+            continue
+        samples = []
+        for image, row in zip(flipped[key], flipped[f"{key}/rows"].tolist(), strict=True):
+            label, before, after = (
+                _name(int(answers[f"test/{what}"][row]), names) for what in ("labels", "before", "after")
+            )
+            samples.append(Sample(picture(image), label, before, after))
+        text = "Some test samples: their class, and the student's answer before and after."
+        sections.append(Section(title, text, samples=samples))
+    return sections
+
+
+def _who_taught(numbers: Mapping[str, Any]) -> list[Section]:
+    shares = {name: share for name, share in (numbers.get("share") or {}).items() if share > 0}
+    if len(shares) < 2:
+        return []
+    return [Section("Who taught the samples", "Share of the training samples, over the run.", [Figure(parts(shares))])]
+
+
+def _pictures(folder: Path) -> list[Section]:
+    kinds = {".png": "image/png", ".svg": "image/svg+xml"}
+    figures = [
+        Figure(source=embed((folder / name).read_bytes(), kinds[Path(name).suffix]), caption=caption)
+        for name, caption in _FIGURES.items()
+        if (folder / name).exists()
+    ]
+    return [Section("What was learned beside the student", figures=figures)] if figures else []
+
+
+def _robustness(numbers: Mapping[str, Any]) -> list[Section]:
+    found = numbers.get("corrupted")
+    if not found:
+        return []
+    roles = [role for role in found if role != "by_corruption"]
+    rows = [[name, *(f"{one[role]:.2f}" for role in roles)] for name, one in found["by_corruption"].items()]
+    mean = ["mean", *(f"{found[role]:.2f}" for role in roles)]
+    return [Section("On corrupted images", "Accuracy in percent.", columns=["corruption", *roles], rows=[*rows, mean])]
+
+
+def _cost(numbers: Mapping[str, Any]) -> Section:
+    rows = [
+        [
+            role, f"{cost['parameters']:,}", f"{cost['weights_mib']:.3g}", f"{cost['latency_ms']:.3g}",
+            f"{cost['peak_mib']:.3g}",
+        ]
+        for role, cost in numbers.get("cost", {}).items()
+    ]  # fmt: skip
+    text = (
+        f"Training took {numbers['seconds']:,.0f} seconds. One sample at a time; memory is what intermediate results take "
+        "at most, without weights."
+    )
+    return Section("Cost", text, columns=["", "parameters", "weights, MiB", "ms", "memory, MiB"], rows=rows)
+
+
+def _recipe(folder: Path, numbers: Mapping[str, Any]) -> Section:
+    environment = ", ".join(f"{name} {value}" for name, value in numbers["environment"].items())
+    return Section("Recipe and machine", environment, code=(folder / "recipe.yaml").read_text(), summary="recipe.yaml")
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    return load_file(path) if path.exists() else {}
+
+
+def _name(number: int, names: list[str] | None) -> str:
+    return names[number] if names else str(number)

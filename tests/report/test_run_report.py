@@ -1,0 +1,190 @@
+"""The report of a run: what it says, that it needs nothing else, and how it looks in a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from osmose.cli import main
+from osmose.errors import UserError
+from osmose.report import report_run
+from osmose.report.charts import bars, curves
+from osmose.report.page import Section, page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+class Page(HTMLParser):
+    """Headings, text, and everything that a page would load."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text, self.loads, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.open.append(tag)
+        self.loads += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")]
+
+    def handle_data(self, data):
+        if data.strip():
+            self.text.append(" ".join(data.split()))
+
+
+@pytest.fixture(scope="module")
+def finished(execute, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "run"
+    result = execute(folder, epochs=3, method={"target": "partition"})
+    return folder, result.numbers
+
+
+def test_it_says_what_the_run_measured(finished):
+    folder, numbers = finished
+    text = " ".join(Page((folder / "report.html").read_text()).text)
+    for key in ("accuracy_before", "accuracy_after", "knowledge_gain", "knowledge_loss"):
+        assert f"{numbers[key]:.2f} %" in text
+    assert f"{numbers['transfer_delta']:+.2f}" in text
+    assert "fresh:zoo:mlp-xs taught by fresh:zoo:cnn-xs" in text
+    assert f"{numbers['cost']['teacher1']['parameters']:,}" in text
+    assert "target: partition" in text
+    for heading in (
+        "How it learned",
+        "Gained and lost, class by class",
+        "Newly right",
+        "Who taught the samples",
+        "Cost",
+    ):
+        assert heading in text
+
+
+def test_it_needs_nothing_else(finished):
+    folder, _ = finished
+    text = (folder / "report.html").read_text()
+    loads = Page(text).loads
+    assert loads
+    assert all(load.startswith(("data:", "#")) for load in loads)
+    assert not re.search(r"url\((?!#)|@import", text)
+
+
+def test_bars_are_the_flips_of_each_class(finished):
+    folder, numbers = finished
+    answers = load_file(folder / "answers.safetensors")
+    before, after = (answers[f"test/{role}"] == answers["test/labels"] for role in ("before", "after"))
+    gained = [int((after & ~before & (answers["test/labels"] == one)).sum()) for one in range(4)]
+    lost = [int((before & ~after & (answers["test/labels"] == one)).sum()) for one in range(4)]
+    assert 100 * sum(gained) / 80 == pytest.approx(numbers["knowledge_gain"])
+    drawn = bars(["0", "1", "2", "3"], gained, lost, x="test samples newly right (right) and newly wrong (left)")
+    assert strip(drawn) in strip((folder / "report.html").read_text())
+
+
+def strip(svg):
+    """Without the names that matplotlib makes up."""
+    return re.sub(r'(id|xlink:href|clip-path)="[^"]*"', "", svg)
+
+
+def test_samples_are_shown_with_their_class_and_both_answers(finished):
+    folder, _ = finished
+    answers, flipped = load_file(folder / "answers.safetensors"), load_file(folder / "flipped.safetensors")
+    row = int(flipped["gained/rows"][0])
+    before, after = (int(answers[f"test/{role}"][row]) for role in ("before", "after"))
+    assert f"{before} → {after}" in Page((folder / "report.html").read_text()).text
+
+
+def test_the_command_writes_it_again(finished, capsys):
+    folder, _ = finished
+    (folder / "report.html").unlink()
+    assert main(["report", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"reports": [str(folder / "report.html")]}
+    assert (folder / "report.html").exists()
+
+
+def test_a_run_of_an_earlier_version_has_a_shorter_one(finished, tmp_path):
+    folder, numbers = finished
+    shutil.copytree(folder, tmp_path / "old")
+    for name in ("answers.safetensors", "flipped.safetensors", "report.html"):
+        (tmp_path / "old" / name).unlink()
+    old = {key: value for key, value in numbers.items() if key not in ("cost", "share")}
+    (tmp_path / "old" / "result.json").write_text(json.dumps(old))
+    text = " ".join(Page(report_run(tmp_path / "old").read_text()).text)
+    assert "How it learned" in text
+    assert "Gained and lost" not in text
+
+
+def test_of_many_classes_those_that_changed_most_are_drawn(finished, tmp_path):
+    folder, _ = finished
+    shutil.copytree(folder, tmp_path / "many")
+    labels = torch.arange(100).repeat(2).int()
+    before, after = labels.clone(), labels.clone()
+    before[40:80] += 1
+    after[90] += 1
+    save_file(
+        {"test/labels": labels, "test/before": before, "test/after": after}, tmp_path / "many/answers.safetensors"
+    )
+    (tmp_path / "many" / "flipped.safetensors").unlink()
+    text = Page(report_run(tmp_path / "many").read_text()).text
+    assert "The 30 of 100 classes that changed most." in text
+    assert "41" in text
+    assert "95" not in text
+
+
+def test_numbers_for_labels(execute, tmp_path):
+    execute(
+        tmp_path / "run", student="fresh:toy:mlp", teacher="toy:cosine", data="cosine", epochs=2, batch_size=100,
+        method={"target": "teacher"},
+    )  # fmt: skip
+    text = " ".join(Page((tmp_path / "run" / "report.html").read_text()).text)
+    assert "mean squared error before" in text
+
+
+def test_hards_pictures_are_in_it(execute, tmp_path):
+    execute(
+        tmp_path / "run", teacher="fresh:zoo:vit-xs",
+        method={"name": "hard", "l_min": 0.74, "l_max": 0.75, "consecutive": 1, "optimiser": {"lr": 0.1, "schedule": "constant"}},
+    )  # fmt: skip
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "What was learned beside the student" in text
+    assert text.count("data:image/svg+xml;base64,") == 2
+
+
+def test_names_are_escaped():
+    text = page("<b>a & b</b>", "", [], [Section("<script>alert(1)</script>", code="<x>")])
+    assert "<script>" not in text
+    assert "&lt;b&gt;a &amp; b&lt;/b&gt;" in text
+
+
+def test_figures_take_the_pages_colours_and_size():
+    svg = curves({"accuracy": [(1, 2.0), (2, 3.0)]}, x="epoch", y="accuracy")
+    assert "currentColor" in svg
+    assert svg.startswith("<svg")
+    assert " width=" not in svg[: svg.index(">")]
+    assert "viewBox" in svg[: svg.index(">")]
+    assert "<text" in svg
+
+
+def test_mistakes(tmp_path, capsys):
+    with pytest.raises(UserError, match="has no finished run: give a run's folder, with a result.json"):
+        report_run(tmp_path)
+    assert main(["report", str(tmp_path / "nothing")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian's package)")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_it_fits_into_a_window(finished, tmp_path, width):
+    """Nothing sticks out to the right: the page is as wide as its window. (Scripts are for the test alone.)"""
+    folder, _ = finished
+    probe = "<script>document.title = document.documentElement.scrollWidth + ' ' + innerWidth</script></body>"
+    (tmp_path / "probe.html").write_text((folder / "report.html").read_text().replace("</body>", probe))
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},2000", "--dump-dom",
+         f"file://{tmp_path}/probe.html"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    found = re.search(r"<title>(\d+) (\d+)</title>", done.stdout)
+    assert found, done.stderr
+    assert int(found[1]) <= int(found[2])
