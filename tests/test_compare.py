@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from osmose.candidates import load_candidates
 from osmose.cli import main
 from osmose.comparison import compare
+from osmose.data import load_data
 from osmose.errors import UserError
 from osmose.models import load_model
+from osmose.models.zoo import ZOO as ZOO_OF_ALL
 
 parquet = pytest.importorskip("pyarrow.parquet")
 ZOO = ["zoo:cnn-xs", "zoo:mlp-xs", "zoo:vit-xs"]
@@ -86,10 +89,43 @@ def test_some_pairs_at_random(kept):
     assert few == [(row["teacher"], row["student"]) for row in compare(ZOO, pairs=2, seed=1)["pairs"]]
 
 
-def test_two_modules_of_one_name_and_the_whole_zoo():
+def test_two_modules_of_one_name():
     network = load_model("fresh:zoo:mlp-xs", num_classes=10, channels=1, image_size=(28, 28))
     names = [row["model"] for row in compare([network, network])["models"]]
     assert len(set(names)) == 2
+
+
+def test_the_whole_zoo():
+    assert [*load_candidates(["zoo:*"], load_data("fashion-mnist-mini"))] == [f"zoo:{name}" for name in ZOO_OF_ALL]
+
+
+def test_files_of_one_name_from_two_folders_are_two_models(kept, tmp_path):
+    _, folder = kept
+    (tmp_path / "zoo-cnn-xs.parquet").write_bytes((folder / "zoo-mlp-xs.parquet").read_bytes())
+    files = [f"logits:{folder}/zoo-cnn-xs.parquet", f"logits:{tmp_path}/zoo-cnn-xs.parquet"]
+    numbers = compare(files, data=None, student=files[0])
+    assert [row["model"] for row in numbers["models"]] == ["zoo-cnn-xs", f"{tmp_path}/zoo-cnn-xs.parquet"]
+    assert numbers["pairs"][0]["positive_flips"] == kept[0]["pairs"][0]["positive_flips"]
+
+
+def test_labels_and_classes_of_files_must_fit(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    table = arrow.table({"logits": [[0.0, 1.0], [1.0, 0.0]], "label": [1, 2]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="has labels that are none of its 2 classes: number them from 0"):
+        compare([f"logits:{tmp_path}/a.parquet"] * 2, data=None)
+    table = arrow.table({"logits": [[0.0, 1.0], [1.0, 0.0]], "label": [1, 0]})
+    for name, classes in (("a", ["cat", "dog"]), ("b", ["dog", "cat"])):
+        parquet.write_table(
+            table.replace_schema_metadata({"classes": json.dumps(classes)}), tmp_path / f"{name}.parquet"
+        )
+    with pytest.raises(UserError, match="has the classes dog, cat, the others cat, dog: put them in order"):
+        compare([f"logits:{tmp_path}/a.parquet", f"logits:{tmp_path}/b.parquet"], data=None)
+
+
+def test_networks_need_data():
+    with pytest.raises(UserError, match="networks need images to answer: give --data"):
+        compare(ZOO, data=None)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +134,7 @@ def test_two_modules_of_one_name_and_the_whole_zoo():
         (["zoo:cnn-xs"], "one model has nobody to be compared with: give two or more"),
         ([*ZOO, "--student", "zoo:cnn-s"], "unknown student 'zoo:cnn-s'"),
         ([*ZOO, "--classes", "Shirts"], "unknown class 'Shirts'"),
+        ([*ZOO, "--pairs", "1", "--student", "zoo:cnn-xs"], "a ranking needs all of the student's pairs"),
         ([*ZOO, "--pairs", "0"], "key 'pairs' is 0: set it to at least 1"),
         ([*ZOO, "logits:nothing.parquet"], "there is no file 'nothing.parquet': check the path"),
         ([*ZOO, "--data", "cosine"], "cosine has numbers for labels"),
@@ -121,6 +158,15 @@ def test_mistakes_are_one_line(arguments, says, capsys, monkeypatch):
         ({"logits": [[0.0, 1.0], [1.0, 0.0]]}, "has no column 'label': give --data"),
         ({"logits": [[0.0, 1.0]], "label": [0]}, "has logits of 1 samples and 2 classes, the others have 2 and 2"),
         ({"logits": [[0.0, 1.0], [1.0, 0.0]], "label": [1, 1]}, "has another column 'label' than the rest"),
+        (
+            {"logits": [[0.0, 1.0], [1.0, 0.0]], "label": ["a", "b"]},
+            "the column 'label' must hold a whole number in each row",
+        ),
+        (
+            {"logits": [[0.0, 1.0], [1.0, 0.0]], "label": [1, None]},
+            "the column 'label' must hold a whole number in each row",
+        ),
+        ({"logits": ["a", "b"], "label": [0, 1]}, "must hold equally long lists of finite numbers"),
     ],
 )
 def test_bad_files_of_logits(columns, says, tmp_path):

@@ -17,6 +17,8 @@ ALL = frozenset({"teacher", "same classes", "labels"})
 
 
 class Asks(Method):
+    without_labels = "use target 'initial'"
+
     def __init__(self, needs):
         super().__init__()
         self.asked = needs
@@ -132,8 +134,9 @@ def test_what_the_method_does_not_ask_for_is_not_checked(data):
 def test_missing_labels_and_teachers(data):
     unlabelled = replace(data, train=data.train.unlabelled())
     said = error(network(data), {"t": network(data)}, unlabelled)
-    assert said.startswith(
-        f"the method needs labels and {data.name} is used without them: set data.labelled, or use target "
+    assert (
+        said
+        == f"the method needs labels and {data.name} is used without them: set data.labelled, or use target 'initial'"
     )
     assert error(network(data), {}, data) == "the method needs a teacher: give --teacher; see `osmose show models`"
 

@@ -78,3 +78,19 @@ def test_mistakes(kept, plain, tmp_path, capsys):
         stores.remove(tmp_path / "store", ["abc"])
     assert main(["signals", "list", str(tmp_path / "store"), "--epochs", "3"]) == 2
     assert "unknown argument '--epochs'" in capsys.readouterr().err
+
+
+def test_only_stores_are_removed(kept, tmp_path):
+    stores.build(kept(), quiet=True)
+    other = tmp_path / "store" / "package"
+    other.mkdir()
+    (other / "about.json").write_text('{"key": {"a": 1}, "model": "mine"}')
+    assert len(stores.listed(tmp_path / "store")) == 1
+    stores.remove(tmp_path / "store", ["all"])
+    assert (other / "about.json").exists()
+
+
+def test_a_recipe_with_stages_is_refused(tmp_path, capsys):
+    (tmp_path / "two.yaml").write_text("stages: [{name: a, student: zoo:cnn-s}]")
+    assert main(["signals", "build", "--recipe", str(tmp_path / "two.yaml"), "--signals.store", "x"]) == 2
+    assert "has stages: build takes the recipe of one run" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,6 +55,8 @@ def ask(models: Sequence[Model], data: Dataset | None, part: str) -> Answers:
     ]
     networks = [model for model in models if not (isinstance(model, str) and model.startswith(LOGITS))]
     found: Answers | None = None
+    if data is None and networks:
+        raise UserError("networks need images to answer: give --data, or logits files alone")
     if data is not None:
         if data.num_classes is None:
             raise UserError(f"{data.name} has numbers for labels: compare is of classes; use osmose evaluate")
@@ -72,7 +75,7 @@ def ask(models: Sequence[Model], data: Dataset | None, part: str) -> Answers:
         found.logits |= read.logits
         found.about |= read.about
     if found is None:
-        raise UserError("no data and no file of logits: give --data")
+        raise UserError("no models: give two or more")
     return found
 
 
@@ -112,19 +115,12 @@ def _read(path: Path, others: Answers | None) -> Answers:
         raise UserError(
             f"'{path}' has no column 'logits' (a list of numbers a row): its columns are {table.column_names}"
         )
-    try:
-        logits = torch.tensor(table["logits"].to_pylist(), dtype=torch.float32)
-    except (TypeError, ValueError):
-        raise UserError(f"'{path}': the column 'logits' must hold equally long lists of numbers") from None
-    if logits.ndim != 2 or not logits.isfinite().all():
-        raise UserError(f"'{path}': the column 'logits' must hold equally long lists of finite numbers")
-    columns = {
-        name: torch.tensor(table[name].to_pylist()) for name in ("label", "sample") if name in table.column_names
-    }
+    logits = _matrix(table["logits"].combine_chunks(), path)
+    columns = {name: _whole(table[name], path, name) for name in ("label", "sample") if name in table.column_names}
+    names = json.loads((table.schema.metadata or {}).get(b"classes", b"null"))
     if others is None:
         if "label" not in columns:
             raise UserError(f"'{path}' has no column 'label': give --data, whose labels are taken")
-        names = json.loads((table.schema.metadata or {}).get(b"classes", b"null"))
         classes = tuple(names or map(str, range(logits.shape[1])))
         others = Answers({}, columns["label"], columns.get("sample", torch.arange(len(logits))), classes, {})
     if logits.shape != (len(others.labels), len(others.classes)):
@@ -132,14 +128,40 @@ def _read(path: Path, others: Answers | None) -> Answers:
             f"'{path}' has logits of {logits.shape[0]} samples and {logits.shape[1]} classes, the others have "
             f"{len(others.labels)} and {len(others.classes)}: give files of the same samples"
         )
+    if names is not None and tuple(names) != others.classes:
+        raise UserError(
+            f"'{path}' has the classes {', '.join(names)}, the others {', '.join(others.classes)}: put them in order"
+        )
+    if int(others.labels.min()) < 0 or int(others.labels.max()) >= logits.shape[1]:
+        raise UserError(f"'{path}' has labels that are none of its {logits.shape[1]} classes: number them from 0")
     for name, known in (("label", others.labels), ("sample", others.numbers)):
         if name in columns and not torch.equal(columns[name], known):
             raise UserError(
                 f"'{path}' has another column '{name}' than the rest: give files of the same samples in order"
             )
-    return Answers(
-        {path.stem: logits}, others.labels, others.numbers, others.classes, {path.stem: {"parameters": None}}
-    )
+    name = path.stem if path.stem not in others.logits else str(path)
+    return Answers({name: logits}, others.labels, others.numbers, others.classes, {name: {"parameters": None}})
+
+
+def _matrix(column: Any, path: Path) -> Tensor:
+    """float32 [n, c] from a column of lists."""
+    wrong = UserError(f"'{path}': the column 'logits' must hold equally long lists of finite numbers")
+    try:
+        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+        values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    except (AttributeError, TypeError, ValueError):
+        raise wrong from None
+    if not len(lengths) or not (lengths == lengths[0]).all() or not np.isfinite(values).all():
+        raise wrong
+    return torch.from_numpy(values.reshape(len(lengths), -1))
+
+
+def _whole(column: Any, path: Path, name: str) -> Tensor:
+    """int64 [n] from a column of whole numbers."""
+    values = column.to_numpy()
+    if values.dtype.kind not in "iu":
+        raise UserError(f"'{path}': the column '{name}' must hold a whole number in each row")
+    return torch.from_numpy(values.astype(np.int64))
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -318,10 +318,14 @@ def _study(options: argparse.Namespace, changes: dict[str, Any]) -> int:
 def _build(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     from osmose import recipe as recipes
     from osmose import stores
+    from osmose.processes import is_first
 
     given = recipes.load(options.recipe) if options.recipe else recipes.defaults(changes)
+    if "stages" in given:
+        raise UserError(f"recipe {options.recipe} has stages: build takes the recipe of one run")
     numbers = stores.build(recipes.resolve(recipes.merge(given, changes)), quiet=options.json)
-    _print(options, numbers, _show_pairs)
+    if is_first():
+        _print(options, numbers, _show_pairs)
     return 0
 
 

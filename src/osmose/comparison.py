@@ -60,6 +60,8 @@ def compare(
         UserError: for models that do not fit the data or each other, unknown classes or student, or a missing extra.
     """
     check(pairs is None or pairs >= 1, "pairs", pairs, "at least 1")
+    if pairs is not None and student is not None:
+        raise UserError("a ranking needs all of the student's pairs: leave out --pairs, or --student")
     settings = None if data is None else recipes.data_settings(data)
     found = asked.ask(models, load_data(**vars(settings)) if settings else None, part)
     if len(found.logits) < 2:
@@ -68,6 +70,8 @@ def compare(
     for name in wanted:
         if name not in found.classes:
             raise unknown("class", name, found.classes)
+    if student is not None and student.startswith(asked.LOGITS):
+        student = Path(student.removeprefix(asked.LOGITS)).stem
     if student is not None and student not in found.logits:
         raise unknown("student", student, tuple(found.logits))
     alike = similarities_of(found.classes, encoder) if encoder else None

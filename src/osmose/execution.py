@@ -223,10 +223,6 @@ def prepare(
     frozen = {role: Frozen(network, fabric.device, mixed=mixed) for role, network in networks.items()}
     with stream(recipe.seed, "method/init"):
         method = cls(cast.student, frozen, **_with_modules(arguments, cast.modules))
-        method.fit_to(cast.data.train.images.shape, int(cast.data.train.index.max()) + 1)
-    if recipe.precision == "bf16-mixed":
-        # The layout of the fast bfloat16 convolutions; torch's types lack it.
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     check_available(parse(recipe.corruptions))
     if recipe.corruptions and cast.data.task == "regression":
         raise UserError(f"key 'corruptions' is of images with classes, {recipe.data.name} has numbers: leave it out")
@@ -234,10 +230,15 @@ def prepare(
     notes = list(cast.notes)
     if isinstance(cast.student, Network):
         notes += check_pair(cast.student, names, cast.data, method)
+    with stream(recipe.seed, "method/fit"):
+        method.fit_to(cast.data.train.images.shape, cast.data.train.index)
+    if recipe.precision == "bf16-mixed":
+        # The layout of the fast bfloat16 convolutions; torch's types lack it.
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.blend.mixes and "whole labels" in method.needs():
         raise UserError(
             f"blend {recipe.blend.name} mixes labels and the method asks for each sample's class: use a target that needs no "
-            "labels, as teacher or partition-unsupervised"
+            "labels, as teacher or partition-unsupervised, or another blend"
         )
     idle = [f"view.{key}" for key in recipe.view.without_effect(cast.data.channels)]
     if idle:
@@ -248,12 +249,18 @@ def prepare(
     )
     if loader.batch_size < recipe.batch_size:
         notes.append(f"a step takes {loader.batch_size} samples, not {recipe.batch_size}: {cast.data.name} has no more")
-    for role, fields in method.reads().items() if recipe.blend.name == "none" else ():
-        recipe.signals.attach(frozen[role], role, fields, cast.data, recipe.view, loader.shard_size, progress.message)
-    kept = {role: one.kept for role, one in frozen.items() if one.kept}
+    for role, fields in method.reads().items():
+        frozen[role].fields = fields
+        if recipe.blend.name == "none":
+            recipe.signals.attach(
+                frozen[role], role, fields, cast.data, recipe.view, loader.shard_size, progress.message
+            )
+    kept = [one.kept for one in frozen.values() if one.kept]
     if kept:
-        loader.kept = kept
-        notes.append(check_space(list(kept.values()), recipe.views))
+        loader.kept = {one.role: one.reader for one in kept}
+        notes.append(check_space(kept, recipe.views))
+    elif recipe.signals.store:
+        notes.append("signals.store: without effect, as the method asks for no signals of views, or blend changes them")
     engine = Engine(
         fabric,
         method,
@@ -351,6 +358,8 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         signals = sum(one.need(recipe.views) for one in kept)
         for one in engine.frozen.values():
             one.kept = None
+        assert isinstance(engine.feed, ViewFeed)
+        engine.feed.loader.kept = {}
         training = seconds_per_step(engine) * engine.clock().total
         evaluation = recipe.epochs * (
             seconds_of_evaluation(cast.student, cast.data.heldout) if cast.data.heldout else 0.0

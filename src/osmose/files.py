@@ -14,7 +14,7 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
     Raises:
         UserError: when the file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may write the same file
     try:
         with part.open("wb") as file:
             for data in parts:

@@ -33,7 +33,7 @@ def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset,
     if "labels" in needs and data.train.labels is None:
         raise UserError(
             f"the method needs labels and {data.name} is used without them: set data.labelled"
-            + (", or use target 'partition-unsupervised' with kl_weight 1" if "teacher" in needs else "")
+            + (f", or {method.without_labels}" if method.without_labels else "")
         )
     if "same classes" in needs and data.task == "regression":
         raise UserError(f"the method compares classes and {data.name} has numbers for labels: use method supervised")

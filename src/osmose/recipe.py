@@ -128,7 +128,11 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     resolved = _plain(_parser(cls).parse_object(section).as_dict())
     if "augmentor" in resolved:
         resolved["augmentor"] = _augmentor(resolved["augmentor"], "method.augmentor")
-    return Recipe(**arguments, method={"name": name, **resolved})
+    recipe = Recipe(**arguments, method={"name": name, **resolved})
+    kept, asked = recipe.signals.top_k, resolved.get("top_k")
+    if kept is not None and asked is not None and asked > kept:
+        raise UserError(f"method.top_k is {asked} and signals.top_k keeps {kept} classes: keep as many as are compared")
+    return recipe
 
 
 def completed(saved: Plain) -> Plain:

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from osmose.engine.progress import Progress
 from osmose.errors import UserError
 from osmose.execution import gather, prepare
 from osmose.recipe import Recipe
-from osmose.signals.kept import ABOUT
+from osmose.signals.kept import ABOUT, folder_name
 from osmose.signals.records import health
 
 _TELL_EVERY = 15.0
@@ -25,16 +26,17 @@ def build(recipe: Recipe, *, quiet: bool = False) -> dict[str, Any]:
     """Compute and keep every signal that a run of the recipe will ask for; what is there already stays.
 
     Returns:
-        {"store", "views", "samples": for each view, "computed": samples that were shown to networks, "seconds"}.
+        {"store", "views", "samples": for each view, "computed": samples that were shown to networks, "seconds"}, of this process.
 
     Raises:
         UserError: when the recipe has no store or its method asks for no signals; and as `execute`.
     """
     if recipe.signals.store is None:
         raise UserError("signals.store is empty: give --signals.store DIR, a folder for the signals")
-    progress = Progress(quiet=quiet)
     with torch_settings(recipe):
         fabric = make_fabric(recipe)
+        recipe = replace(recipe, devices=fabric.world_size)
+        progress = Progress(quiet=quiet or not fabric.is_global_zero)
         folder = RunFolder(Path(), recipe.plain(), owner=False)
         engine = prepare(recipe, gather(recipe, {}, {}), folder, fabric, progress)
         networks = [one for one in engine.frozen.values() if one.kept]
@@ -47,7 +49,7 @@ def build(recipe: Recipe, *, quiet: bool = False) -> dict[str, Any]:
         samples, computed = len(engine.feed.loader.split), 0
         for view in range(recipe.views):
             done = 0
-            for batch in engine.feed.in_order(view):
+            for batch in engine.feed.in_order(view, fabric.global_rank, fabric.world_size):
                 done += len(batch.x)
                 missing = False
                 for one in networks:
@@ -57,6 +59,10 @@ def build(recipe: Recipe, *, quiet: bool = False) -> dict[str, Any]:
                         missing |= field not in there
                         one.signal(batch, field)
                 computed += len(batch.x) if missing else 0
+                if not all(one.kept and one.kept.writes for one in networks):
+                    raise UserError(
+                        f"signals.store is '{recipe.signals.store}', where no more can be written: free space there"
+                    )
                 now = time.monotonic()
                 if now - told > _TELL_EVERY:
                     told = now
@@ -125,8 +131,17 @@ def remove(store: Path, keys: Iterable[str]) -> list[str]:
 def _networks(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     if not store.is_dir():
         raise UserError(f"there is no store of signals '{store}': check the path")
-    for about in sorted(store.glob(f"*/{ABOUT}")):
-        yield about.parent, json.loads(about.read_text())
+    for path in sorted(store.glob(f"*/{ABOUT}")):
+        try:
+            about = json.loads(path.read_text())
+        except ValueError:
+            continue
+        if (
+            isinstance(about, dict)
+            and isinstance(about.get("key"), dict)
+            and folder_name(about["key"]) == path.parent.name
+        ):
+            yield path.parent, about
 
 
 def _fields(folder: Path) -> list[Path]:

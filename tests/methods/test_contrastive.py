@@ -30,7 +30,7 @@ def network(name, seed):
 def build(**settings):
     frozen = {"teacher1": Frozen(network("cnn-xs", 1)), "initial": Frozen(network("mlp-xs", 2))}
     method = Contrastive(network("mlp-xs", 0), frozen, **settings)
-    method.fit_to((1, 12, 12), 8)
+    method.fit_to((1, 12, 12), torch.arange(8))
     return method, frozen
 
 
@@ -67,7 +67,7 @@ def test_the_kl_divergence_can_take_part():
 def test_crd_against_a_loop():
     """Every step in turn: each sample against its own row and the rows of other classes that were drawn, in both directions."""
     torch.manual_seed(0)
-    crd = CRD(Bank(width=3, negatives=7), (5, 6), samples=20)
+    crd = CRD(Bank(width=3, negatives=7), (5, 6), torch.arange(20))
     banks: list[dict[int, tuple[torch.Tensor, int]]] = [{}, {}]
     z = [math.nan, math.nan]
     for step in range(4):
@@ -178,3 +178,27 @@ def test_what_is_refused(settings, says):
 def test_bank_settings_out_of_range(key, value):
     with pytest.raises(UserError, match=f"^key 'method.bank.{key}' is {value}: set it to"):
         Bank(**{key: value})
+
+
+def test_banks_have_a_row_for_each_training_sample_whatever_its_number():
+    numbers = torch.tensor([3, 900, 17])
+    crd = CRD(Bank(width=2), (4, 4), numbers)
+    assert crd.memory.rows == 3
+    crd((torch.randn(3, 4), torch.randn(3, 4)), numbers, torch.tensor([0, 1, 2]), torch.Generator().manual_seed(0))
+    crd.after_step()
+    assert sorted(crd.memory.labels[:3].tolist()) == [0, 1, 2]
+
+
+def test_sharp_scores_stay_finite():
+    crd = CRD(Bank(width=2, temperature=0.005, negatives=8), (4, 4), torch.arange(4))
+    features, labels = torch.ones(4, 4), torch.arange(4)
+    for _ in range(2):
+        loss = crd((features, features), torch.arange(4), labels, torch.Generator().manual_seed(0))
+        crd.after_step()
+    assert loss.isfinite()
+    assert crd.log_z.isfinite().all()
+
+
+def test_crd_without_a_teacher_is_one_line(execute, tmp_path):
+    with pytest.raises(UserError, match="the method needs a teacher: give --teacher"):
+        execute(tmp_path / "run", teacher=None, method=CRD_METHOD)

@@ -2,16 +2,27 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
+from osmose import stores
+from osmose.data import load_data
+from osmose.data.batch import Batch
+from osmose.data.views import Views
 from osmose.engine.interrupt import Interrupted
 from osmose.errors import UserError
-from osmose.signals import Frozen, records
+from osmose.execution import execute as run
+from osmose.models import load_model
+from osmose.recipe import resolve
+from osmose.signals import Frozen, Kept, Signals, records
+from osmose.signals.encoding import Dense
 
 PARTITION = {"target": "partition", "optimiser": {"lr": 0.5}}
 
@@ -130,7 +141,7 @@ def test_a_run_that_is_stopped_while_it_writes_goes_on(execute, left, after_step
     assert left(tmp_path / "run") == left(tmp_path / "live")
 
 
-def test_a_full_disk_ends_the_keeping_and_not_the_run(execute, left, monkeypatch, tmp_path, capsys):
+def test_a_full_disk_ends_the_keeping_and_not_the_run(execute, plain, left, monkeypatch, tmp_path, capsys):
     kept = {"method": PARTITION, "signals": {"store": str(tmp_path / "store")}}
     execute(tmp_path / "live", method=PARTITION)
     written = []
@@ -143,8 +154,13 @@ def test_a_full_disk_ends_the_keeping_and_not_the_run(execute, left, monkeypatch
 
     pwrite = os.pwrite
     monkeypatch.setattr(records.os, "pwrite", full)
-    execute(tmp_path / "run", **kept)
+    resolved = resolve(plain(**kept))
+    run(resolved, tmp_path / "run")
     assert left(tmp_path / "run") == left(tmp_path / "live")
+    said = capsys.readouterr().err
+    assert said.count("No space left on device; the run goes on without") == 2  # once for each network
+    with pytest.raises(UserError, match="where no more can be written: free space there"):
+        stores.build(resolved, quiet=True)
     monkeypatch.setattr(records.os, "pwrite", pwrite)
     execute(tmp_path / "again", **kept)
     assert left(tmp_path / "again") == left(tmp_path / "live")
@@ -155,7 +171,7 @@ def test_the_size_is_told_and_refused_where_there_is_no_room(execute, monkeypatc
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=9000))
     with pytest.raises(
         UserError,
-        match=r"signals of 2 view\(s\) from 1 network\(s\) in .*: 14\.1 KiB to be written, 8\.79 KiB are free",
+        match=r"signals of 2 view\(s\) from 1 network\(s\) in .*: 12\.7 KiB to be written, 8\.79 KiB are free",
     ):
         execute(tmp_path / "run", **kept)
 
@@ -173,6 +189,62 @@ def test_the_store_says_whose_signals_it_has(execute, tmp_path):
     assert content["key"]["block"] == 40
 
 
+def keep(store, telling, start):
+    kept = Kept(
+        "teacher1", store, {"a": 1}, {}, {"logits": Dense((3,), "float32")}, 40, 40, lambda said: telling.put(said)
+    )
+    start.wait()
+    numbers = torch.arange(40)
+    kept.keep(Batch(numbers, 0, numbers, None), "logits", torch.ones(40, 3))
+    telling.put(None)
+
+
+def test_processes_that_begin_a_store_at_once_do_not_disturb_each_other(tmp_path):
+    context = multiprocessing.get_context("fork")
+    telling, start = context.Queue(), context.Barrier(2)
+    for trial in range(5):
+        both = [context.Process(target=keep, args=(tmp_path / str(trial), telling, start)) for _ in range(2)]
+        for one in both:
+            one.start()
+        for one in both:
+            one.join()
+    assert [telling.get(timeout=10) for _ in range(10)] == [None] * 10
+
+
+def test_a_frozen_network_holds_no_batch_that_it_is_done_with():
+    frozen = Frozen(load_model("fresh:zoo:cnn-xs", num_classes=4, channels=1, image_size=(12, 12)))
+    frozen.fields = ("logits", "features")
+    batch = Batch(torch.arange(4), 0, torch.rand(4, 1, 12, 12), None)
+    frozen.signal(batch, "logits")
+    assert frozen._batch is batch
+    frozen.signal(batch, "features")
+    assert frozen._batch is None
+    assert frozen._held == {}
+
+
+def test_parts_of_the_data_share_files_of_one_length(execute, asked, tmp_path):
+    """A run on a fifth begins the files, one on all data goes on with them, and in its second epoch reads what it wrote."""
+    kept = {"signals": {"store": str(tmp_path / "store")}, "view": {"count": 1}}
+    execute(tmp_path / "few", **kept, data={"fraction": 0.2})
+    sizes = {path: path.stat().st_size for path in (tmp_path / "store").rglob("*.view")}
+    asked.clear()
+    execute(tmp_path / "all", **kept, epochs=12)
+    assert {path: path.stat().st_size for path in sizes} == sizes
+    assert sum(asked) < 12 * 240 / 3
+
+
+def test_another_module_with_the_same_weights_has_another_key(grey, tmp_path):
+    folders = set()
+    for activation in (nn.ReLU(), nn.Tanh(), nn.Tanh()):
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.Flatten(), nn.Linear(144, 8), activation, nn.Linear(8, 4))
+        frozen = Frozen(load_model(body, classes=tuple("0123"), mean=(0.0,), std=(1.0,), channels=1))
+        Signals(store=str(tmp_path)).attach(frozen, "teacher1", ("logits",), load_data(grey), Views(), 40, print)
+        folders.add((frozen.digest, frozen.kept.folder))
+    assert len({digest for digest, _ in folders}) == 1
+    assert len(folders) == 2
+
+
 @pytest.mark.parametrize(
     ("signals", "says"),
     [
@@ -184,3 +256,11 @@ def test_the_store_says_whose_signals_it_has(execute, tmp_path):
 def test_bad_settings(execute, tmp_path, signals, says):
     with pytest.raises(UserError, match=says):
         execute(tmp_path / "run", signals={"store": str(tmp_path / "store"), **signals})
+
+
+def test_what_cannot_be_kept_is_said_at_once(execute, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="which is a file: name a folder"):
+        execute(tmp_path / "run", signals={"store": str(tmp_path / "file")})
+    with pytest.raises(UserError, match=r"method.top_k is 3 and signals.top_k keeps 2 classes"):
+        execute(tmp_path / "run", signals={"store": str(tmp_path / "store"), "top_k": 2}, method={"top_k": 3})

@@ -38,9 +38,12 @@ class ViewFeed:
             step, part = first_step + number // len(mine), mine[number % len(mine)]
             yield self.blend(self._seen(shard, view), self.classes, self.loader.seed, epoch, step, part)
 
-    def in_order(self, view: int) -> Iterator[Batch]:
-        """A view of every sample of the training part once, in its order; the last micro-batch may be smaller."""
-        rows = torch.arange(len(self.loader.split)).split(self.loader.shard_size)
+    def in_order(self, view: int, rank: int, processes: int) -> Iterator[Batch]:
+        """A view of every sample of the training part once, in its order, of several processes each its share.
+
+        The last micro-batch may be smaller.
+        """
+        rows = torch.arange(len(self.loader.split)).split(self.loader.shard_size)[rank::processes]
         for shard in self.loader.read(list(rows), view, generator(self.loader.seed, "data/in-order", view)):
             yield self._seen(shard, view)
 

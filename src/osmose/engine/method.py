@@ -35,6 +35,8 @@ class Method(nn.Module, ABC):
 
     trains: ClassVar[type[Model]] = Network
     """What kind of model its student is."""
+    without_labels: ClassVar[str] = ""
+    """How it can be used where there are no labels, for an error's cure."""
     summary: ClassVar[str]
     """One line for `osmose show methods`."""
     source: ClassVar[str]
@@ -49,12 +51,12 @@ class Method(nn.Module, ABC):
         """The fields that it asks `Frozen.signal` for, "logits", "features", "tokens", by role; known once it is made."""
         return {}
 
-    def fit_to(self, shape: tuple[int, ...], samples: int) -> None:
+    def fit_to(self, shape: tuple[int, ...], numbers: Tensor) -> None:
         """Told once, before `players`, of the training part.
 
         Args:
             shape: of one sample's x, for example (channels, height, width).
-            samples: how many sample numbers there are; `Batch.index` is below.
+            numbers: int64 [n], the samples' numbers, of which `Batch.index` has some.
         """
 
     def taught_by(self, teachers: Sequence[str]) -> str:

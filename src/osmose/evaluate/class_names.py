@@ -12,7 +12,7 @@ from osmose.errors import UserError, missing_extra
 
 
 def similarities_of(names: Sequence[str], encoder: str) -> Tensor:
-    """Cosines [c, c] between the embedded names: the mean of the last hidden states over each name's tokens.
+    """Cosines [c, c] between the embedded names: a CLIP model's text features, else the mean of the last hidden states.
 
     Args:
         names: of c classes.
@@ -36,7 +36,12 @@ def similarities_of(names: Sequence[str], encoder: str) -> Tensor:
         raise UserError(f"cannot load the encoder '{encoder}': {str(error).splitlines()[0]}") from None
     tokens = tokenizer(list(names), padding=True, return_tensors="pt")
     with torch.no_grad():
-        states = model(**tokens).last_hidden_state
-    mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
-    unit = F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+        if hasattr(model, "get_text_features"):  # CLIP and its like
+            said = model.get_text_features(**tokens)
+            vectors = said if isinstance(said, Tensor) else said.pooler_output
+        else:
+            states = model(**tokens).last_hidden_state
+            mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
+            vectors = (states * mask).sum(1) / mask.sum(1)
+    unit = F.normalize(vectors, dim=-1)
     return unit @ unit.T

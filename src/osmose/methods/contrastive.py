@@ -44,6 +44,7 @@ class Contrastive(Method):
 
     summary = "contrastive: similarities within the batch (CD), or embeddings against memory banks (CRD)"
     source = "arXiv 2310.17653, 1910.10699"
+    without_labels = "use loss cd with cross_entropy_weight 0 and target 'teacher'"
 
     def __init__(
         self,
@@ -84,11 +85,11 @@ class Contrastive(Method):
     def reads(self) -> dict[str, tuple[str, ...]]:
         return dict.fromkeys(self.panel.roles, ("logits", "features"))
 
-    def fit_to(self, shape: tuple[int, ...], samples: int) -> None:
+    def fit_to(self, shape: tuple[int, ...], numbers: Tensor) -> None:
         if self.loss == "crd":
             networks = self.student, self.panel.teachers[0].network
             student, teacher = (network.tried(shape).features.shape[-1] for network in networks)
-            self.crd = CRD(self.bank, (student, teacher), samples)
+            self.crd = CRD(self.bank, (student, teacher), numbers)
 
     def needs(self) -> frozenset[str]:
         needs = self.panel.needs()

@@ -53,7 +53,7 @@ class Seen(NamedTuple):
 
 
 class MemoryBank(nn.Module):
-    """Two networks' embeddings of up to `rows` samples; sample i has row i modulo their number. Equal on every process.
+    """Two networks' embeddings of up to `rows` samples; the i-th sample has row i modulo their number. Equal on every process.
 
     Args:
         width: numbers in an embedding.
@@ -109,17 +109,21 @@ class CRD(nn.Module):
     Args:
         settings: embeddings and banks.
         widths: numbers of features of student and teacher.
-        samples: how many sample numbers there are.
+        numbers: int64 [n], the training samples' numbers.
     """
 
     log_z: Tensor
     sums: Tensor
+    places: Tensor
 
-    def __init__(self, settings: Bank, widths: tuple[int, int], samples: int) -> None:
+    def __init__(self, settings: Bank, widths: tuple[int, int], numbers: Tensor) -> None:
         super().__init__()
         self.settings = settings
         self.embeddings = nn.ModuleList(nn.Linear(width, settings.width) for width in widths)
-        self.memory = MemoryBank(settings.width, min(settings.size, samples), settings.momentum)
+        self.memory = MemoryBank(settings.width, min(settings.size, len(numbers)), settings.momentum)
+        places = torch.zeros(int(numbers.max()) + 1, dtype=torch.int64)
+        places[numbers] = torch.arange(len(numbers))
+        self.register_buffer("places", places, persistent=False)
         self.seen: list[Seen] = []
         self.register_buffer("log_z", torch.full((2,), math.nan))
         self.register_buffer("sums", torch.zeros(2, 2), persistent=False)
@@ -133,6 +137,7 @@ class CRD(nn.Module):
             labels: int64 [n].
             drawn: where the choice of negatives comes from.
         """
+        index = self.places[index]
         with torch.autocast(index.device.type, enabled=False):
             unit = torch.stack([
                 F.normalize(embed(one.float()), dim=-1) for embed, one in zip(self.embeddings, features, strict=True)
@@ -153,18 +158,22 @@ class CRD(nn.Module):
 
     def after_step(self) -> None:
         """Keep what was seen; fix Z after the first step that had negatives."""
-        index, labels, embeddings = zip(*self.seen, strict=True)
-        self.memory.write(Seen(torch.cat(index), torch.cat(labels), torch.cat(embeddings, 1)))
+        numbers, labels, embeddings = zip(*self.seen, strict=True)
+        self.memory.write(Seen(torch.cat(numbers), torch.cat(labels), torch.cat(embeddings, 1)))
         self.seen.clear()
-        total, count = all_reduce(self.sums, "sum")
-        fixed = (total / count).log() + math.log(self.memory.rows)
-        self.log_z.copy_(torch.where(self.log_z.isnan() & (count > 0), fixed, self.log_z))
+        sums = all_reduce(self.sums, "sum")
+        self.log_z.copy_(torch.where(self.log_z.isnan() & (sums[1] > 0), self._first(sums), self.log_z))
         self.sums.zero_()
 
     def _normaliser(self, negatives: Tensor, valid: Tensor) -> Tensor:
-        """log Z [2]: what makes the mean P of the first scores 1 / N, as in the authors' code."""
-        total = negatives.exp().where(valid, negatives.new_zeros(())).sum((1, 2))
-        count = valid.sum().to(total.dtype).expand(2)
-        self.sums += torch.stack([total, count])
-        first = (total / count.clamp(min=1)).clamp(min=1e-30).log() + math.log(self.memory.rows)
-        return torch.where(self.log_z.isnan(), first, self.log_z)
+        """log Z [2]: what makes the mean P of the first negatives 1 / N."""
+        below = negatives - 1 / self.settings.temperature  # the highest score there can be, so that exp stays finite
+        total = below.exp().where(valid, negatives.new_zeros(())).sum((1, 2))
+        sums = torch.stack([total, valid.sum().to(total.dtype).expand(2)])
+        self.sums += sums
+        return torch.where(self.log_z.isnan(), self._first(sums), self.log_z)
+
+    def _first(self, sums: Tensor) -> Tensor:
+        total, count = sums
+        mean = (total / count.clamp(min=1)).clamp(min=torch.finfo(total.dtype).tiny)
+        return mean.log() + 1 / self.settings.temperature + math.log(self.memory.rows)

@@ -48,6 +48,7 @@ class Distill(Method):
     """
 
     sources: Tensor
+    without_labels = "use target 'partition-unsupervised' with kl_weight 1"
     summary = "soft targets by logits: KL, XE-KL, KL with data partitioning, top-k, label smoothing"
     source = "arXiv 2310.17653"
 

@@ -125,7 +125,7 @@ class Hard(Method):
         self.late = Late()
         self.register_buffer("watched", torch.zeros(4), persistent=False)
 
-    def fit_to(self, shape: tuple[int, ...], samples: int) -> None:
+    def fit_to(self, shape: tuple[int, ...], numbers: Tensor) -> None:
         self.augmentor.fit(shape)
         self.pool, self.saved_at = [self._snapshot()], [0]
 
@@ -273,7 +273,7 @@ class Hard(Method):
         """Go on from what `get_extra_state` gave."""
         device = self.watched.device
         for name in _KEPT:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))  # one that an earlier version did not know stays
         self.pool = [{name: value.to(device) for name, value in kept.items()} for kept in state["pool"]]
         self.late.restore(state["late"])
 

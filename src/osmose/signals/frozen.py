@@ -1,5 +1,6 @@
 """Networks that only speak."""
 
+from collections.abc import Collection
 from functools import cached_property
 
 import torch
@@ -23,6 +24,7 @@ class Frozen:
         block: a view's samples are computed so many at a time, the last block padded, because the last bits of an
             answer depend on the size of the batch it was computed in; None computes the batch as it comes.
         kept: what is on disk of its signals, and comes there; None: nothing.
+        fields: what will be asked of each batch: what it said is held until all of them were.
     """
 
     def __init__(self, network: Network, device: torch.device | str = "cpu", *, mixed: bool = False) -> None:
@@ -30,10 +32,12 @@ class Frozen:
         self.mixed = mixed
         self.block: int | None = None
         self.kept: Kept | None = None
+        self.fields: Collection[str] = ()
         if mixed:
             # The layout of the fast bfloat16 convolutions; torch's types lack it.
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._last: tuple[Batch, Outputs] | None = None
+        self._batch: Batch | None = None
+        self._held: dict[str, Tensor] = {}
 
     @cached_property
     def digest(self) -> str:
@@ -52,9 +56,13 @@ class Frozen:
             found = batch.signals.get(self.kept.role, {}).get(field)
             if found is not None:
                 return found
-        if self._last is None or self._last[0] is not batch:
-            self._last = batch, self._in_blocks(batch.x)
-        said: Tensor = getattr(self._last[1], field)
+        said = self._held.pop(field, None) if self._batch is batch else None
+        if said is None:
+            outputs = self._in_blocks(batch.x)
+            said = getattr(outputs, field)
+            assert said is not None, "asked only of networks that give it"
+            self._held = {other: getattr(outputs, other) for other in self.fields if other != field}
+        self._batch = batch if self._held else None
         return said if self.kept is None or batch.view is None else self.kept.keep(batch, field, said)
 
     def __call__(self, x: Tensor) -> Outputs:

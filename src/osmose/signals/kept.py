@@ -19,6 +19,22 @@ from osmose.signals.records import Records
 ABOUT = "about.json"
 
 
+class Reader:
+    """The reading side, which loader workers have.
+
+    Args:
+        fields: the records of each field.
+    """
+
+    def __init__(self, fields: Mapping[str, Records]) -> None:
+        self.fields = fields
+
+    def read(self, view: int, numbers: Tensor) -> dict[str, Tensor]:
+        """Those fields, float32 [n, ...], of which all of the samples `numbers` (int64 [n]) are there."""
+        found = {name: records.read(view, numbers) for name, records in self.fields.items()}
+        return {name: values for name, values in found.items() if values is not None}
+
+
 class Kept:
     """The records of one network for one key: everything that its answers depend on to the last bit.
 
@@ -28,7 +44,8 @@ class Kept:
         key: plain values that tell these answers from others.
         about: what people should know beside the key.
         fields: the records' encodings, by field.
-        samples: how many sample numbers there are.
+        samples: how many sample numbers the whole training part has, whatever share of it a run uses.
+        count: how many samples the run uses.
         tell: called with a line for people, once, when records cannot be written.
     """
 
@@ -40,21 +57,18 @@ class Kept:
         about: Mapping[str, Any],
         fields: Mapping[str, Any],
         samples: int,
+        count: int,
         tell: Callable[[str], None],
     ) -> None:
-        self.role, self.tell = role, tell
-        self.folder = store / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        self.role, self.count, self.tell = role, count, tell
+        self.folder = store / folder_name(key)
         self.about = {"key": dict(key), **about}
         self.fields = {
             name: Records(self.folder / f"{name}-{encoding.name}-{encoding.size}", encoding, samples)
             for name, encoding in fields.items()
         }
-        self._writes = True
-
-    def read(self, view: int, numbers: Tensor) -> dict[str, Tensor]:
-        """Those fields, float32 [n, ...], of which all of the samples `numbers` (int64 [n]) are there."""
-        found = {name: records.read(view, numbers) for name, records in self.fields.items()}
-        return {name: values for name, values in found.items() if values is not None}
+        self.writes = True
+        self.reader = Reader(self.fields)
 
     def keep(self, batch: Batch, field: str, values: Tensor) -> Tensor:
         """Write what the network said of a batch, and give it back as it will be read."""
@@ -62,12 +76,12 @@ class Kept:
         assert batch.view is not None
         labels = None if batch.y is None else batch.y.cpu()
         on_cpu = values.cpu()
-        if self._writes:
+        if self.writes:
             try:
                 self.begin()
                 records.write(batch.view, batch.index, on_cpu, labels)
             except (OSError, UserError) as error:
-                self._writes = False
+                self.writes = False
                 reason = error.strerror if isinstance(error, OSError) else error
                 self.tell(f"signals are no longer kept in {self.folder}: {reason}; the run goes on without")
         return records.encoding.decode(records.encoding.encode(on_cpu, labels)).to(values.device)
@@ -79,16 +93,21 @@ class Kept:
             write_atomically(self.folder / ABOUT, json.dumps(self.about, indent=1).encode())
 
     def need(self, views: int) -> int:
-        """Bytes that so many views of all samples take, less those of files that are there."""
+        """Bytes that so many views of the run's samples take, less what the files that are there take."""
         need = 0
         for records in self.fields.values():
-            size = records.samples * records.record
-            there = 0
+            size = self.count * records.record
             for view in range(views):
-                with suppress(FileNotFoundError):
-                    there += min(size, records.path(view).stat().st_blocks * 512)
-            need += views * size - there
+                there = 0
+                with suppress(OSError):
+                    there = records.path(view).stat().st_blocks * 512
+                need += max(0, size - there)
         return need
+
+
+def folder_name(key: Mapping[str, Any]) -> str:
+    """The name of the folder with the signals under a key."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_space(kept: Sequence[Kept], views: int) -> str:
@@ -103,8 +122,10 @@ def check_space(kept: Sequence[Kept], views: int) -> str:
     """
     store = kept[0].folder.parent
     need = sum(one.need(views) for one in kept)
+    if store.exists() and not store.is_dir():
+        raise UserError(f"signals.store is '{store}', which is a file: name a folder")
     there = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.is_dir())
-    if not os.access(there, os.W_OK):
+    if need and not os.access(there, os.W_OK):
         raise UserError(f"signals.store is '{store}', and {there} cannot be written: choose another place")
     free = shutil.disk_usage(there).free
     text = f"signals of {views} view(s) from {len(kept)} network(s) in {store}: {_size(need)} to be written"

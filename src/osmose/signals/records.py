@@ -3,7 +3,7 @@
 import os
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -43,9 +43,9 @@ class Records:
 
     def read(self, view: int, numbers: Tensor) -> Tensor | None:
         """float32 [n, ...] of samples `numbers` (int64 [n]), or None where one of them is not there."""
-        raw = self._map(view)
         rows = numbers.numpy()
-        if raw is None or rows.max() >= len(raw):
+        raw = self._map(view, int(rows.max()) + 1)
+        if raw is None:
             return None
         found = raw[rows]
         if not (found[:, -4:] == _MARK).all():
@@ -85,16 +85,20 @@ class Records:
         """The file of a view."""
         return self.folder / f"{view:06d}.view"
 
-    def _map(self, view: int) -> np.ndarray | None:
-        """uint8 [samples, record] of the view's file; None where it is not there or too short for all samples."""
-        if self._mapped is None or self._mapped[0] != view:
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_mapped": None}
+
+    def _map(self, view: int, rows: int) -> np.ndarray | None:
+        """uint8 [at least `rows`, record] of the view's file; None where it is not there, not readable or too short."""
+        if self._mapped is None or self._mapped[0] != view or len(self._mapped[1]) < rows:
             try:
                 flat = np.memmap(self.path(view), np.uint8, mode="r")
-            except (FileNotFoundError, ValueError):  # ValueError: an empty file
+            except (OSError, ValueError):  # ValueError: an empty file
                 return None
             whole = len(flat) // self.record
             self._mapped = view, flat[: whole * self.record].reshape(whole, self.record)
-        return self._mapped[1]
+        found = self._mapped[1]
+        return found if len(found) >= rows else None
 
 
 def health(path: Path, size: int) -> Health:

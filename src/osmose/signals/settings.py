@@ -1,7 +1,10 @@
 """Whether and how signals are kept on disk."""
 
+import hashlib
+import json
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +13,7 @@ import torch
 from osmose.data.dataset import Dataset
 from osmose.data.views import Views
 from osmose.errors import UserError, check
+from osmose.models.network import Network
 from osmose.signals.encoding import Dense, Encoding, TopK
 from osmose.signals.frozen import Frozen
 from osmose.signals.kept import Kept
@@ -78,6 +82,7 @@ class Signals:
         device = frozen.network.device
         key = {
             "network": frozen.digest,
+            "code": _code(frozen.network),
             "data": data.fingerprint,
             "shape": list(data.train.images.shape),
             "labelled": data.train.labels is not None,
@@ -88,8 +93,23 @@ class Signals:
             if device.type == "cuda"
             else torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
+            "versions": {name: _version(name) for name in ("osmose", "torch", "torchvision", "timm", "pillow")},
         }
         about = {"model": frozen.network.name, "data": data.name}
-        samples = int(data.train.index.max()) + 1
-        frozen.kept = Kept(role, Path(self.store), key, about, encodings, samples, tell)
+        samples = 1 + max(int(split.index.max()) for split in data.content)
+        frozen.kept = Kept(role, Path(self.store), key, about, encodings, samples, len(data.train), tell)
+
+
+def _code(network: Network) -> str:
+    """What computes beside the weights: an architecture by name, or a module's class and layers."""
+    if network.architecture is not None:
+        return json.dumps(network.architecture, sort_keys=True)
+    kind = type(network.body)
+    return f"{kind.__module__}.{kind.__qualname__} {hashlib.sha256(repr(network.body).encode()).hexdigest()}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

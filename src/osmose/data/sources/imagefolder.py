@@ -31,8 +31,9 @@ class ImageFiles:
         return str(self.paths[row])
 
     def digest(self) -> bytes:
-        """Of the files' relative names and sizes."""
-        lines = (f"{path.relative_to(self.folder)} {path.stat().st_size}\n" for path in self.paths)
+        """Of the files' relative names, sizes and times of change."""
+        seen = ((path.relative_to(self.folder), path.stat()) for path in self.paths)
+        lines = (f"{name} {status.st_size} {status.st_mtime_ns}\n" for name, status in seen)
         return hashlib.sha256("".join(lines).encode()).digest()
 
 
