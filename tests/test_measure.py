@@ -31,6 +31,20 @@ def test_the_answers_are_those_that_the_numbers_count(finished, grey, part):
     assert torch.equal(answers[f"{part}/after"], logits.argmax(-1).int())
 
 
+def test_transfer_rates_count_the_teachers_flips_that_arrived(finished):
+    result, folder = finished
+    answers = load_file(folder / "answers.safetensors")
+    labels = answers["test/labels"]
+    before, after, teacher = (answers[f"test/{role}"] == labels for role in ("before", "after", "teacher1"))
+    flips = teacher & ~before
+    assert flips.any()
+    rates = result.numbers["transfer_rate"]
+    assert rates["100"] == pytest.approx(100 * (flips & after).sum().item() / flips.sum().item())
+    counts = [int((flips & (labels == one)).sum()) for one in range(4)]
+    first = labels == max(range(4), key=lambda one: counts[one])  # the class with the most holds 2 % by itself
+    assert rates["2"] == pytest.approx(100 * (flips & after & first).sum().item() / (flips & first).sum().item())
+
+
 def test_flipped_images_are_of_samples_that_flipped(finished, grey):
     _, folder = finished
     answers, flipped = load_file(folder / "answers.safetensors"), load_file(folder / "flipped.safetensors")

@@ -28,14 +28,18 @@ def load_candidates(models: Sequence[Model], data: Dataset) -> dict[str, Network
         UserError: when there is none, or one does not fit the data's classes.
     """
     check(bool(models), "models", models, "at least one model")
-    zoo = [f"zoo:{name}" for name in ZOO]
-    wanted = [name for model in models for name in (zoo if isinstance(model, str) and model == "zoo:*" else [model])]
     found: dict[str, Network] = {}
-    for model in wanted:
+    for model in expanded(models):
         network = load_candidate(model, data)
         check_head(network.name, network, data)
         found[network.name if network.name not in found else f"{network.name} ({len(found) + 1})"] = network
     return found
+
+
+def expanded(models: Sequence[Model]) -> list[Model]:
+    """The models, with the zoo's names in the place of "zoo:*"."""
+    zoo: list[Model] = [f"zoo:{name}" for name in ZOO]
+    return [one for model in models for one in (zoo if isinstance(model, str) and model == "zoo:*" else [model])]
 
 
 def load_candidate(model: Model, data: Dataset) -> Network:

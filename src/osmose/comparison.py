@@ -11,7 +11,7 @@ from torch import Tensor
 
 from osmose import answers as asked
 from osmose import recipe as recipes
-from osmose.candidates import Model
+from osmose.candidates import Model, expanded
 from osmose.data import load_data
 from osmose.errors import UserError, check, unknown
 from osmose.evaluate import negative_flips, positive_flips
@@ -63,17 +63,18 @@ def compare(
     if pairs is not None and student is not None:
         raise UserError("a ranking needs all of the student's pairs: leave out --pairs, or --student")
     settings = None if data is None else recipes.data_settings(data)
-    found = asked.ask(models, load_data(**vars(settings)) if settings else None, part)
+    loaded = load_data(**vars(settings)) if settings else None
+    wanted = [name.strip() for name in classes]
+    if loaded and loaded.classes:
+        _check_classes(wanted, loaded.classes)
+    shown = {str(model): _shown(model) for model in expanded(models)}
+    student = None if student is None else shown.get(student, student)
+    if student is not None and student not in shown.values():
+        raise unknown("student", student, tuple(shown.values()))
+    found = asked.ask(models, loaded, part)
     if len(found.logits) < 2:
         raise UserError("one model has nobody to be compared with: give two or more")
-    wanted = [name.strip() for name in classes]
-    for name in wanted:
-        if name not in found.classes:
-            raise unknown("class", name, found.classes)
-    if student is not None and student.startswith(asked.LOGITS):
-        student = Path(student.removeprefix(asked.LOGITS)).stem
-    if student is not None and student not in found.logits:
-        raise unknown("student", student, tuple(found.logits))
+    _check_classes(wanted, found.classes)
     alike = similarities_of(found.classes, encoder) if encoder else None
     if keep is not None:
         asked.write(found, Path(keep))
@@ -97,6 +98,18 @@ def compare(
         "pairs": rows,
         "ranking": _ranking(student, wanted, rows) if student else None,
     }
+
+
+def _shown(model: Model) -> str:
+    """What a model is called in tables."""
+    name = str(model)
+    return Path(name.removeprefix(asked.LOGITS)).stem if name.startswith(asked.LOGITS) else name
+
+
+def _check_classes(wanted: Sequence[str], classes: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in classes:
+            raise unknown("class", name, classes)
 
 
 def _pair(

@@ -19,12 +19,15 @@ from osmose.data.dataset import Dataset
 from osmose.data.domains import corrupted
 from osmose.data.split import Split
 from osmose.evaluate import outcomes, predict
+from osmose.evaluate.complementary import flips_by_class, top_classes, transfer_rate
 from osmose.evaluate.robustness import domain_accuracy
 from osmose.evaluate.transfer import transfer_numbers
 from osmose.models.network import Model
 from osmose.recipe import Recipe
 from osmose.weights import write_weights
 
+_SHARES = (2, 5, 20, 50, 100)
+"""Percent of the teacher's positive flips that a set of top classes holds (arXiv 2310.17653, figure 5)."""
 _PICTURES = 12
 """Test images of each kind of flip that are kept."""
 
@@ -87,6 +90,8 @@ def measure(
         measured[part] = _numbers(found, list(students), list(teachers))
         assert split.labels is not None
         if not found["before"].is_floating_point():
+            for role in students if teachers else ():
+                measured[part][role]["transfer_rate"] = _rates(found, role, split.labels, said["before"].shape[1])
             answers |= {f"{part}/{role}": logits.argmax(-1).int() for role, logits in said.items()}
             answers |= {f"{part}/labels": split.labels.int(), f"{part}/numbers": split.index}
             if part == "test":
@@ -144,6 +149,16 @@ def _numbers(found: dict[str, Tensor], students: list[str], teachers: list[str])
         error = {role: errors.mean().item() for role, errors in found.items()}
         return {role: {"mse_before": error["before"], "mse_after": error[role]} for role in students}
     return {role: transfer_numbers(found["before"], found[role], [found[t] for t in teachers]) for role in students}
+
+
+def _rates(found: dict[str, Tensor], student: str, labels: Tensor, classes: int) -> dict[str, float | None]:
+    """How much of the first teacher's positive flips arrived, in the classes with the top shares of them."""
+    before, teacher = found["before"], found["teacher1"]
+    counts = flips_by_class(before, teacher, labels, classes)
+    return {
+        str(share): transfer_rate(before, found[student], teacher, labels, top_classes(counts, share))
+        for share in _SHARES
+    }
 
 
 def _flipped(split: Split, before: Tensor, after: Tensor) -> dict[str, Tensor]:

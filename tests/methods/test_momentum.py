@@ -1,9 +1,13 @@
 """Momentum weight interpolation against its closed form, and what a run of it keeps."""
 
+import os
+import signal
+
 import pytest
 import torch
 
 from osmose.engine.clock import Clock
+from osmose.engine.interrupt import Interrupted
 from osmose.errors import UserError
 from osmose.methods.momentum import Momentum
 from osmose.models import load_model
@@ -87,6 +91,17 @@ def test_a_run_evaluates_and_saves_the_slow_weights(execute, tmp_path):
     moved = execute(tmp_path / "moved", method={**settings, "decay": 0.0})
     assert still.numbers["transfer_delta"] == 0
     assert moved.numbers["accuracy_after"] != still.numbers["accuracy_after"]
+
+
+def test_a_stopped_run_ends_with_the_same_slow_weights(execute, left, after_step, tmp_path):
+    method = {"name": "momentum", "decay": 0.9, "every": 1, "optimiser": {"lr": 0.5}}
+    result = execute(tmp_path / "whole", method=method)
+    after_step(9, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        execute(tmp_path / "run", method=method)
+    execute(tmp_path / "run", method=method)
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+    assert load_model(f"file:{tmp_path / 'run'}").digest() == result.student.digest()
 
 
 def test_settings_out_of_range():
