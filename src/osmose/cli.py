@@ -388,6 +388,8 @@ def _show_result(numbers: dict[str, Any]) -> None:
             print(f"stage {name}")
         show_transfer(stage, Console(highlight=False))
     print(f"folder {numbers['folder']}")
+    if (report := Path(numbers["folder"]) / "report.html").exists():
+        print(f"report {report}")
 
 
 def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
