@@ -1,5 +1,7 @@
 """Two recipes' steps in turn in one process, and the ratio of their times."""
 
+import argparse
+import json
 import math
 import statistics
 import tempfile
@@ -14,6 +16,10 @@ from osmose.engine.folder import RunFolder
 from osmose.engine.loop import Engine
 from osmose.engine.progress import Progress
 from osmose.execution import gather, prepare
+from osmose.measure import environment
+
+Pair = tuple[dict[str, Any], dict[str, Any], Callable[[Engine], None]]
+"""Two recipes, and what is done to each engine before its first step."""
 
 
 def ratio(times: Sequence[Sequence[float]], quantile: float) -> dict[str, object]:
@@ -27,7 +33,7 @@ def ratio(times: Sequence[Sequence[float]], quantile: float) -> dict[str, object
 
 
 def compare_steps(
-    first: dict[str, Any], second: dict[str, Any], pairs: int, ready: Callable[[Engine], None] = lambda engine: None
+    first: dict[str, Any], second: dict[str, Any], pairs: int, ready: Callable[[Engine], None]
 ) -> dict[str, Any]:
     """CPU times of a step of each of two recipes, in turn, after five of each that are thrown away.
 
@@ -61,6 +67,27 @@ def compare_steps(
         "first_ms": round(1000 * statistics.median(one for one, _ in times), 2),
         **ratio(times, 1.98),
     }
+
+
+def main(doc: str | None, recipes: Callable[[dict[str, Any]], Pair], cases: Sequence[tuple[str, str, int]]) -> None:
+    """Compare two recipes' steps for each student, teacher and batch size, and print the rows and the machine as JSON.
+
+    Args:
+        doc: what the command says of itself.
+        recipes: from what a case has in common, the two recipes and what is done to each engine before its first step.
+        cases: student, teacher and batch size of each row.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=100)
+    options = parser.parse_args()
+    rows = []
+    for student, teacher, batch_size in cases:
+        case = {"student": student, "teacher": teacher, "batch_size": batch_size}
+        common = {**case, "threads": 1, "epochs": 1000, "view": {"colour": 0.0, "grayscale": 0.0}}
+        first, second, ready = recipes(common)
+        rows.append({**case, **compare_steps(first, second, options.pairs, ready)})
+    made_on = environment(make_fabric(recipe.Recipe(student="fresh:zoo:mlp-xs")))
+    print(json.dumps({"rows": rows, "environment": made_on}, indent=2))
 
 
 def _made(values: dict[str, Any], folder: Path) -> Engine:

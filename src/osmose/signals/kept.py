@@ -14,6 +14,7 @@ from torch import Tensor
 from osmose.data.batch import Batch
 from osmose.errors import UserError
 from osmose.files import write_atomically
+from osmose.signals.encoding import Encoding
 from osmose.signals.records import Records
 
 ABOUT = "about.json"
@@ -55,7 +56,7 @@ class Kept:
         store: Path,
         key: Mapping[str, Any],
         about: Mapping[str, Any],
-        fields: Mapping[str, Any],
+        fields: Mapping[str, Encoding],
         samples: int,
         count: int,
         tell: Callable[[str], None],
@@ -74,17 +75,16 @@ class Kept:
         """Write what the network said of a batch, and give it back as it will be read."""
         records = self.fields[field]
         assert batch.view is not None
-        labels = None if batch.y is None else batch.y.cpu()
-        on_cpu = values.cpu()
+        payload = records.encoding.encode(values.cpu(), None if batch.y is None else batch.y.cpu())
         if self.writes:
             try:
                 self.begin()
-                records.write(batch.view, batch.index, on_cpu, labels)
+                records.write(batch.view, batch.index.cpu(), payload)
             except (OSError, UserError) as error:
                 self.writes = False
                 reason = error.strerror if isinstance(error, OSError) else error
                 self.tell(f"signals are no longer kept in {self.folder}: {reason}; the run goes on without")
-        return records.encoding.decode(records.encoding.encode(on_cpu, labels)).to(values.device)
+        return records.encoding.decode(payload).to(values.device)
 
     def begin(self) -> None:
         """Make the folder, with a file that says whose signals these are."""

@@ -55,20 +55,19 @@ class Records:
             return None
         return self.encoding.decode(payload)
 
-    def write(self, view: int, numbers: Tensor, values: Tensor, labels: Tensor | None) -> None:
+    def write(self, view: int, numbers: Tensor, payload: np.ndarray) -> None:
         """Keep what was said of samples `numbers`.
 
         Args:
             view: number of the view.
-            numbers: int64 [n].
-            values: float32 [n, ...].
-            labels: int64 [n] true classes; None where there are none.
+            numbers: int64 [n], on the CPU.
+            payload: uint8 [n, bytes], as the encoding gives it.
 
         Raises:
             OSError: when the disk is full or cannot be written.
         """
-        rows, order = np.sort(numbers.cpu().numpy()), numbers.cpu().argsort()
-        payload = self.encoding.encode(values.cpu()[order], None if labels is None else labels.cpu()[order])
+        order = np.argsort(numbers.numpy())
+        rows, payload = numbers.numpy()[order], payload[order]
         checksums = _checksums(payload, rows, view)[:, None].view(np.uint8)
         records = np.concatenate([payload, checksums, np.broadcast_to(_MARK, (len(rows), 4))], axis=1)
         self.folder.mkdir(parents=True, exist_ok=True)
