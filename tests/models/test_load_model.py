@@ -142,6 +142,10 @@ def test_a_missing_extra_is_one_line(monkeypatch):
             "a width of 48 cannot be shared by 5 heads: choose a divisor of it",
         ),
         ("zoo:vit-s", {"depth": 3}, "unknown option of 'zoo:vit-s': 'depth'"),
+        ("fresh:zoo:vit-s,dept=3", {}, "unknown option of 'fresh:zoo:vit-s,dept=3': 'dept': did you mean 'depth'?"),
+        ("fresh:zoo:vit-s,depth", {}, "'depth' is no option: write KEY=VALUE"),
+        ("fresh:zoo:vit-s,depth=[3", {}, "'depth=[3' is no option: write KEY=VALUE"),
+        ("fresh:zoo:vit-s,depth=many", {}, "cannot be built with {'depth': 'many'}"),
         (nn.Linear(1, 1), {"std_": 1}, "unknown option of 'module:Linear': 'std_': did you mean 'std'?"),
         ("fresh:zoo:vit-s", {"classes": ("a",), "num_classes": 2}, "num_classes is 2 but classes names 1"),
         ("fresh:file:student.safetensors", {}, "names weights, not an architecture; use 'fresh:zoo:NAME'"),
@@ -251,3 +255,10 @@ def test_show_models_tells_what_is_packaged(packaged):
     assert (row["family"], row["source"]) == ("transformer", "zoo")
     assert rows["zoo:mlp-xs"]["test_accuracy"] is None
     assert rows["zoo:mlp-xs"]["bytes"] == 0
+
+
+def test_options_may_follow_the_name():
+    network = load_model("fresh:zoo:vit-s,patch=4,depth=2", channels=3, image_size=(32, 32))
+    same = load_model("fresh:zoo:vit-s", channels=3, image_size=(32, 32), patch=4, depth=2)
+    assert network.architecture == same.architecture
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), same.parameters(), strict=True))

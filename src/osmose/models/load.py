@@ -1,9 +1,11 @@
 """Models by name: `SOURCE:KEY`, `fresh:SOURCE:KEY` with new weights, `head:SOURCE:KEY` with a new head only."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
 from osmose.errors import UserError, unknown
@@ -28,8 +30,9 @@ def load_model(
 
     Names are `zoo:NAME` (packaged weights), `timm:NAME` (weights from the hub), `file:PATH` (a file of `Network.save`
     or a run's folder), `fresh:zoo:NAME` and `fresh:timm:NAME` (the architecture with new weights for the data described
-    here), and `head:` before a trained name (its weights with a new head for the data's classes). New weights are drawn
-    from the named random stream; torch's global generators are left as they were.
+    here), and `head:` before a trained name (its weights with a new head for the data's classes). Arguments of the
+    architecture may follow the name: `fresh:zoo:vit-s,patch=4,width=96`. New weights are drawn from the named random
+    stream; torch's global generators are left as they were.
 
     Args:
         name: a name as above, a `Network` (returned as it is) or a module that maps images to logits.
@@ -76,6 +79,9 @@ def show_models() -> list[dict[str, Any]]:
 def _by_name(name: str, request: Request) -> Network:
     way, _, rest = name.partition(":") if name.startswith(("fresh:", "head:")) else ("", "", name)
     prefix, colon, key = rest.partition(":")
+    if prefix != "file":
+        key, comma, options = key.partition(",")
+        request = replace(request, options={**request.options, **(_options(name, options) if comma else {})})
     if not colon or prefix not in SOURCES:
         start = f"{way}:" if way else ""
         if not way and (Path(rest).exists() or Path(rest).suffix in (".safetensors", ".pt", ".pth")):
@@ -101,6 +107,20 @@ def _by_name(name: str, request: Request) -> Network:
     else:
         network = origin.trained(key, request)
     return network
+
+
+def _options(name: str, text: str) -> dict[str, Any]:
+    """The arguments `key=value,...` after a name, values as in YAML."""
+    options = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not key or not equals:
+            raise UserError(f"model '{name}': '{part}' is no option: write KEY=VALUE, for example fresh:zoo:vit-s,patch=4")
+    return options
 
 
 def _new_head(network: Network, request: Request) -> Network:

@@ -35,7 +35,10 @@ def fresh(key: str, request: Request) -> Network:
     arguments = {**FASHION_MNIST, **given, **request.options}
     height, width = arguments["image_size"]
     channels, num_classes = arguments["channels"], arguments["num_classes"]
-    body = build(key, arguments)
+    try:
+        body = build(key, arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"'{request.name}' cannot be built with {dict(request.options)}: {error}") from error
     return Network(
         body,
         name=request.name,
