@@ -119,7 +119,9 @@ def _options(name: str, text: str) -> dict[str, Any]:
         except yaml.YAMLError:
             equals = ""
         if not key or not equals:
-            raise UserError(f"model '{name}': '{part}' is no option: write KEY=VALUE, for example fresh:zoo:vit-s,patch=4")
+            raise UserError(
+                f"model '{name}': '{part}' is no option: write KEY=VALUE, for example fresh:zoo:vit-s,patch=4"
+            )
     return options
 
 
