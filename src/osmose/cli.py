@@ -137,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--encoder", metavar="DIR", help="sentence encoder that tells how alike class names are")
     compare.add_argument("--pairs", type=int, metavar="N", help="so many random ordered pairs (default: all)")
     compare.add_argument("--seed", type=int, default=0, metavar="N", help="of their choice")
+    compare.add_argument("--output", metavar="DIR", help="write the numbers and a page with their figures there")
     compare.add_argument("--keep", metavar="DIR", help="write every model's logits there")
     study = command("study", _study, "Run a grid of recipes and tabulate it; finished runs are not run again.")
     study.add_argument("study", metavar="STUDY", help="a YAML file or a packaged study's name")
@@ -154,8 +155,10 @@ def _parser() -> argparse.ArgumentParser:
     for action in (listing, verify, remove):
         action.add_argument("store", metavar="DIR", help="the store")
     remove.add_argument("keys", metavar="KEY", nargs="+", help="as listed, or all")
-    report = command("report", _report, "Write a run's report again: one HTML file that needs nothing else.")
-    report.add_argument("folder", metavar="DIR", help="a run's folder")
+    report = command(
+        "report", _report, "Write the report of a run or a comparison again: one HTML file that needs nothing else."
+    )
+    report.add_argument("folder", metavar="DIR", help="folder of a run, or of compare --output")
     show = command("show", _show, "List what there is.")
     show.add_argument("what", choices=["models", "data", "methods", "augmentors", "recipes", "studies", "settings"])
     return parser
@@ -301,9 +304,11 @@ def _compare(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     numbers = compare(
         options.models, data=data, part=options.part, student=options.student,
         classes=[name for name in options.classes.split(",") if name], encoder=options.encoder, pairs=options.pairs,
-        seed=options.seed, keep=options.keep,
+        seed=options.seed, output=options.output, keep=options.keep,
     )  # fmt: skip
     _print(options, numbers, _show_comparison)
+    if options.output and not options.json:
+        print(f"report {Path(options.output) / 'report.html'}")
     return 0
 
 
@@ -354,13 +359,9 @@ def _remove(options: argparse.Namespace, changes: dict[str, Any]) -> int:
 
 
 def _report(options: argparse.Namespace, changes: dict[str, Any]) -> int:
-    from osmose.report import report_run
+    from osmose.report import report
 
-    folder = Path(options.folder)
-    stages = (
-        sorted(path.parent for path in folder.glob("*/result.json")) if not (folder / "result.json").exists() else []
-    )
-    written = [str(report_run(path)) for path in stages or [folder]]
+    written = [str(path) for path in report(Path(options.folder))]
     _print(options, {"reports": written}, lambda _: print(*written, sep="\n"))
     return 0
 

@@ -18,6 +18,7 @@ from osmose.evaluate import negative_flips, positive_flips
 from osmose.evaluate.class_names import similarities_of
 from osmose.evaluate.complementary import entropy, flips_by_class, relative_similarity, top_classes
 from osmose.random import generator
+from osmose.report import write_comparison
 
 SHARES = (2, 5, 10, 20, 50)
 """Percent of the flips that a set of top classes holds, as in the paper."""
@@ -33,6 +34,7 @@ def compare(
     encoder: str | None = None,
     pairs: int | None = None,
     seed: int = 0,
+    output: str | Path | None = None,
     keep: str | Path | None = None,
 ) -> dict[str, Any]:
     """What each model knows that another does not, from one pass a model.
@@ -47,6 +49,7 @@ def compare(
         encoder: a sentence encoder, a folder or a name on the hub, that tells how alike the classes' names are.
         pairs: so many random ordered pairs; None takes all.
         seed: of the choice of pairs.
+        output: a folder for what is returned and its page, comparison.json and report.html.
         keep: a folder for every model's logits, as parquet.
 
     Returns:
@@ -54,7 +57,8 @@ def compare(
         "parameters"; "pairs": of each ordered pair "teacher", "student", "accuracy_difference" (teacher's less student's);
         "positive_flips", "negative_flips" and "agreement" (the same answer) in percent of the samples; "by_class", the
         positive flips of each class in the same unit; "entropy" of their distribution in nats; "top", for each share of
-        `SHARES` the "classes" that hold it and their relative "similarity"; "ranking": teachers of `student`, best first}.
+        `SHARES` the "classes" that hold it and their relative "similarity"; "student", "chosen_classes" as given; "ranking":
+        teachers of `student`, best first}.
 
     Raises:
         UserError: for models that do not fit the data or each other, unknown classes or student, or a missing extra.
@@ -85,7 +89,7 @@ def compare(
         chosen = torch.randperm(len(ordered), generator=generator(seed, "compare/pairs"))[:pairs]
         ordered = [ordered[place] for place in sorted(chosen.tolist())]
     rows = [_pair(teacher, one, answers, found, alike) for teacher, one in ordered]
-    return {
+    numbers = {
         "data": settings.name if settings else None,
         "part": part,
         "samples": len(found.labels),
@@ -96,8 +100,13 @@ def compare(
             for name, answer in answers.items()
         ],
         "pairs": rows,
+        "student": student,
+        "chosen_classes": wanted,
         "ranking": _ranking(student, wanted, rows) if student else None,
     }
+    if output is not None:
+        write_comparison(numbers, Path(output))
+    return numbers
 
 
 def _shown(model: Model) -> str:

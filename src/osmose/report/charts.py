@@ -11,6 +11,8 @@ from torch import Tensor
 
 _INK = "#012345"
 """Stands for the page's text colour until the figure is written."""
+_NUMBERED = 16
+"""Rows and columns of a grid that still has its numbers written into it."""
 GAINED, LOST, NEUTRAL = "#2e8b57", "#d2553d", "#4477aa"
 
 
@@ -83,6 +85,57 @@ def parts(shares: Mapping[str, float]) -> str:
             left += share
         made.axes.set_axis_off()
         made.axes.legend(frameon=False, ncols=4, loc="upper left", bbox_to_anchor=(0, 0))
+    return made.svg
+
+
+def scatter(points: Sequence[tuple[float, float]], *, x: str, y: str, level: tuple[str, float] | None = None) -> str:
+    """Points, around x = 0 where a line stands; `level` is a named value of y."""
+    with chart(6.4, 2.8) as made:
+        made.axes.axvline(0, color=_INK, linewidth=0.6)
+        made.axes.scatter(*zip(*points, strict=True), s=14, color=NEUTRAL, alpha=0.7, linewidths=0)
+        if level is not None:
+            made.axes.axhline(level[1], color=LOST, linewidth=1, linestyle="--", label=level[0])
+            made.axes.legend(frameon=False)
+        made.axes.set(xlabel=x, ylabel=y)
+        made.axes.set_ylim(bottom=0)
+    return made.svg
+
+
+def ranks(lines: Mapping[str, Sequence[float | None]], places: Sequence[int], *, x: str, y: str) -> str:
+    """Lines by name over the same places, in colours from weak to strong; None leaves a place out."""
+    from matplotlib import colormaps
+
+    shades = colormaps["viridis"]
+    with chart(6.4, 3.0) as made:
+        for number, (name, values) in enumerate(lines.items()):
+            there = [(place, value) for place, value in zip(places, values, strict=True) if value is not None]
+            colour = shades(0.3 + 0.6 * number / max(1, len(lines) - 1))
+            made.axes.plot(*zip(*there, strict=True), label=name, marker=".", linewidth=1.4, color=colour)
+        made.axes.set(xlabel=x, ylabel=y)
+        made.axes.legend(frameon=False, fontsize=8)
+    return made.svg
+
+
+def grid(values: Sequence[Sequence[float | None]], names: Sequence[str]) -> str:
+    """A square of numbers, a row and a column a name; None leaves a place empty."""
+    import numpy as np
+    from matplotlib import colormaps
+
+    size = len(names)
+    numbers = np.array([[np.nan if one is None else one for one in row] for row in values])
+    with chart(6.4, 1.2 + 4.6 * min(1, (size + 2) / 14)) as made:
+        shades = colormaps["YlGnBu"]
+        made.axes.imshow(numbers, cmap=shades, vmin=0, aspect="auto")
+        made.axes.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
+        made.axes.set_yticks(range(size), names)
+        made.axes.tick_params(length=0, labelsize=8 if size <= _NUMBERED else 4)
+        made.axes.spines[:].set_visible(False)
+        if size <= _NUMBERED:
+            top = np.nanmax(numbers)
+            for (row, column), value in np.ndenumerate(numbers):
+                if not np.isnan(value):
+                    ink = "white" if value > 0.6 * top else "black"
+                    made.axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=8)
     return made.svg
 
 
