@@ -250,7 +250,7 @@ def prepare(
     if loader.batch_size < recipe.batch_size:
         notes.append(f"a step takes {loader.batch_size} samples, not {recipe.batch_size}: {cast.data.name} has no more")
     for role, fields in method.reads().items():
-        frozen[role].fields = fields
+        frozen[role].expect(fields)
         if recipe.blend.name == "none":
             recipe.signals.attach(
                 frozen[role], role, fields, cast.data, recipe.view, loader.shard_size, progress.message

@@ -48,6 +48,30 @@ def identity(channels: int = 3, **preprocessing: object) -> Network:
     )
 
 
+def test_layers_that_are_listened_to():
+    """Also where a layer behind works in place, and where timm's methods run the body."""
+    body = nn.Sequential(nn.Flatten(), nn.Linear(784, 6), nn.ReLU(inplace=True), nn.Linear(6, 4))
+    network = load_model(body, channels=1)
+    x = (IMAGES - network.mean) / network.std
+    network.listen(["1", "3"])
+    said = network(IMAGES)
+    assert torch.equal(said.states["1"], body[1](x.flatten(1)))
+    assert (said.states["1"] < 0).any()
+    assert torch.equal(said.field("states.3"), said.logits)
+    assert network(IMAGES[:1]).states["1"].shape == (1, 6)
+    staged = load_model("fresh:zoo:vit-xs").eval()
+    staged.listen(path for path, module in staged.body.named_modules() if type(module).__name__ == "_Layer")
+    states = list(staged(IMAGES).states.values())
+    assert [state.shape for state in states] == [(3, 16, 24)] * 2
+    assert not torch.equal(*states)
+
+
+def test_listening_mistakes():
+    network = load_model(nn.Sequential(nn.Flatten(), nn.Linear(784, 4)), channels=1)
+    with pytest.raises(UserError, match="unknown layer of 'module:Sequential': 'body.1'"):
+        network.listen(["body.1"])
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_zoo_network_shows_logits_features_and_tokens(name):
     network = load_model(f"fresh:zoo:{name}", num_classes=7).eval()

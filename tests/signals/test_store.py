@@ -17,8 +17,12 @@ from osmose.data import load_data
 from osmose.data.batch import Batch
 from osmose.data.views import Views
 from osmose.engine.interrupt import Interrupted
+from osmose.engine.method import Step
+from osmose.engine.optimiser import Optimiser
 from osmose.errors import UserError
 from osmose.execution import execute as run
+from osmose.methods import METHODS
+from osmose.methods.distill import Distill
 from osmose.models import load_model
 from osmose.recipe import resolve
 from osmose.signals import Frozen, Kept, Signals, records
@@ -213,7 +217,7 @@ def test_processes_that_begin_a_store_at_once_do_not_disturb_each_other(tmp_path
 
 def test_a_frozen_network_holds_no_batch_that_it_is_done_with():
     frozen = Frozen(load_model("fresh:zoo:cnn-xs", num_classes=4, channels=1, image_size=(12, 12)))
-    frozen.fields = ("logits", "features")
+    frozen.expect(("logits", "features"))
     batch = Batch(torch.arange(4), 0, torch.rand(4, 1, 12, 12), None)
     frozen.signal(batch, "logits")
     assert frozen._batch is batch
@@ -264,3 +268,41 @@ def test_what_cannot_be_kept_is_said_at_once(execute, tmp_path):
         execute(tmp_path / "run", signals={"store": str(tmp_path / "file")})
     with pytest.raises(UserError, match=r"method.top_k is 3 and signals.top_k keeps 2 classes"):
         execute(tmp_path / "run", signals={"store": str(tmp_path / "store"), "top_k": 2}, method={"top_k": 3})
+
+
+class Hints(Distill):
+    """Distillation that also draws the student's features to the means of a layer of the teacher's."""
+
+    def reads(self):
+        return {"teacher1": ("logits", "states.layers.1")}
+
+    def forward(self, batch, clock):
+        step = super().forward(batch, clock)
+        hint = self.teacher.signal(batch, "states.layers.1").mean((1, 2))
+        return Step(step.loss + (self.student(batch.x).features.mean(1) - hint).square().mean(), step.parts)
+
+    def __init__(self, student, frozen, *, optimiser=Optimiser(lr=0.5)):
+        super().__init__(student, frozen, target="teacher", optimiser=optimiser)
+        self.teacher = frozen["teacher1"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_states_of_layers_are_kept(monkeypatch, execute, left, asked, tmp_path, dtype):
+    monkeypatch.setitem(METHODS, "hints", Hints)
+    run = {"teacher": "fresh:zoo:vit-xs", "method": "hints"}
+    kept = {**run, "signals": {"store": str(tmp_path / "store"), "dtype": dtype}}
+    execute(tmp_path / "live", **run)
+    execute(tmp_path / "fills", **kept)
+    [row] = stores.listed(tmp_path / "store")
+    assert row["fields"] == "logits-" + dtype + ", states.layers.1-" + dtype
+    asked.clear()
+    execute(tmp_path / "reads", **kept)
+    assert asked == []
+    assert left(tmp_path / "reads") == left(tmp_path / "fills")
+    assert (left(tmp_path / "reads") == left(tmp_path / "live")) == (dtype == "float32")
+
+
+def test_a_layer_that_is_not_there(monkeypatch, execute, tmp_path):
+    monkeypatch.setitem(METHODS, "hints", Hints)
+    with pytest.raises(UserError, match=r"unknown layer of 'fresh:zoo:mlp-xs': 'layers.1'"):
+        execute(tmp_path / "run", teacher="fresh:zoo:mlp-xs", method="hints")

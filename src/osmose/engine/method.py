@@ -48,7 +48,7 @@ class Method(nn.Module, ABC):
         return frozenset()
 
     def reads(self) -> Mapping[str, Collection[str]]:
-        """The fields that it asks `Frozen.signal` for, "logits", "features", "tokens", by role; known once it is made."""
+        """The fields of `Outputs` that it asks `Frozen.signal` for, "states.PATH" among them, by role; known once it is made."""
         return {}
 
     def fit_to(self, shape: tuple[int, ...], numbers: Tensor) -> None:

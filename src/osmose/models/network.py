@@ -2,8 +2,9 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from osmose.errors import UserError
+from osmose.errors import UserError, unknown
 from osmose.weights import digest, write_weights
+
+STATES = "states."
+"""Begins the name of a layer's output among the fields of `Outputs`."""
 
 
 @dataclass
@@ -20,12 +24,21 @@ class Outputs:
     """What a network says of a batch of B images.
 
     `logits` are [B, C] (regression: [B, 1]); `features` [B, D] are what the classifier reads; `tokens` are what was
-    there before pooling, a feature map [B, E, H, W] or tokens [B, N, E], or None where the network does not tell.
+    there before pooling, a feature map [B, E, H, W] or tokens [B, N, E], or None where the network does not tell; `states`
+    are what the layers gave that `Network.listen` named, by their path.
     """
 
     logits: Tensor
     features: Tensor
     tokens: Tensor | None
+    states: dict[str, Tensor] = field(default_factory=dict)
+
+    def field(self, name: str) -> Tensor | None:
+        """ "logits", "features", "tokens", or "states.PATH"; None where the network does not give it."""
+        if name.startswith(STATES):
+            return self.states.get(name.removeprefix(STATES))
+        values: Tensor | None = getattr(self, name)
+        return values
 
     def float(self) -> "Outputs":
         """The same in float32."""
@@ -43,11 +56,13 @@ class Outputs:
             torch.cat([part.logits for part in parts]),
             torch.cat([part.features for part in parts]),
             torch.cat(tokens) if tokens else None,
+            {path: torch.cat([part.states[path] for part in parts]) for path in parts[0].states},
         )
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Outputs":
         tokens = None if self.tokens is None else change(self.tokens)
-        return Outputs(change(self.logits), change(self.features), tokens)
+        states = {path: change(state) for path, state in self.states.items()}
+        return Outputs(change(self.logits), change(self.features), tokens, states)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +196,7 @@ class Network(Model):
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(shape), persistent=False)
 
+        self._states: dict[str, Tensor] = {}
         self._staged = all(hasattr(body, method) for method in ("forward_features", "forward_head", "get_classifier"))
         if self._staged:
             # A lone linear classifier gives the logits from the features; two heads, convolutions, VOLO's auxiliary
@@ -191,6 +207,21 @@ class Network(Model):
             self._head_name = last_linear(body, name)
             self._seen: Tensor | None = None
             self.head.register_forward_pre_hook(self._see)
+
+    def listen(self, paths: Iterable[str]) -> None:
+        """Let `Outputs.states` hold what these layers give, from the next forward pass on.
+
+        Args:
+            paths: of modules in the body that return one tensor [B, ...], for example "blocks.3" (`named_modules` has them).
+
+        Raises:
+            UserError: when the body has no such layer.
+        """
+        modules = dict(self.body.named_modules())
+        for path in paths:
+            if path not in modules or not path:
+                raise unknown(f"layer of '{self.name}':", path, [name for name in modules if name])
+            modules[path].register_forward_hook(partial(self._hear, path))
 
     @property
     def head(self) -> nn.Module:
@@ -224,7 +255,11 @@ class Network(Model):
         Raises:
             UserError: when the images' channels do not fit or they are not floats.
         """
-        x = self._prepare(x)
+        outputs = self._run(self._prepare(x))
+        outputs.states, self._states = self._states, {}
+        return outputs
+
+    def _run(self, x: Tensor) -> Outputs:
         if not self._staged:
             return self._run_plain(x)
         tokens = self.body.forward_features(x)
@@ -281,6 +316,13 @@ class Network(Model):
                 "timm's methods forward_features, forward_head and get_classifier"
             )
         return Outputs(logits, features.flatten(1), None)
+
+    def _hear(self, path: str, layer: nn.Module, inputs: Any, given: Any) -> None:
+        if not isinstance(given, Tensor):
+            raise UserError(
+                f"layer '{path}' of '{self.name}' gives {type(given).__name__}: name one that gives one tensor"
+            )
+        self._states[path] = given.clone()  # a layer behind may work in place
 
     def _see(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._seen = inputs[0]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from osmose.data.batch import Batch
-from osmose.models.network import Network, Outputs
+from osmose.models.network import STATES, Network, Outputs
 from osmose.signals.kept import Kept
 
 
@@ -39,6 +39,15 @@ class Frozen:
         self._batch: Batch | None = None
         self._held: dict[str, Tensor] = {}
 
+    def expect(self, fields: Collection[str]) -> None:
+        """Told once what will be asked of each batch, states of layers among it.
+
+        Raises:
+            UserError: when the network has no such layer.
+        """
+        self.fields = fields
+        self.network.listen(name.removeprefix(STATES) for name in fields if name.startswith(STATES))
+
     @cached_property
     def digest(self) -> str:
         """Of the network's weights and preprocessing."""
@@ -59,9 +68,8 @@ class Frozen:
         said = self._held.pop(field, None) if self._batch is batch else None
         if said is None:
             outputs = self._in_blocks(batch.x)
-            said = getattr(outputs, field)
-            assert said is not None, "asked only of networks that give it"
-            self._held = {other: getattr(outputs, other) for other in self.fields if other != field}
+            self._held = {name: _given(outputs, name) for name in {field, *self.fields}}
+            said = self._held.pop(field)
         self._batch = batch if self._held else None
         return said if self.kept is None or batch.view is None else self.kept.keep(batch, field, said)
 
@@ -79,3 +87,9 @@ class Frozen:
             padding = self.block - len(part)
             blocks.append(self(F.pad(part, (0, 0) * (part.dim() - 1) + (0, padding)) if padding else part)[: len(part)])
         return blocks[0] if len(blocks) == 1 else Outputs.cat(blocks)
+
+
+def _given(outputs: Outputs, field: str) -> Tensor:
+    values = outputs.field(field)
+    assert values is not None, "asked only of networks that give it"
+    return values.contiguous()  # as it would come from disk: sums over another layout differ in the last bits

@@ -71,7 +71,7 @@ class Signals:
         said = frozen.network.tried(data.train.images.shape)
         encodings: dict[str, Encoding] = {}
         for name in fields:
-            values = getattr(said, name)
+            values = said.field(name)
             if values is None:
                 raise UserError(f"'{frozen.network.name}' gives no {name} to keep: leave them out of signals")
             encodings[name] = Dense(values.shape[1:], self.dtype)
