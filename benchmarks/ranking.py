@@ -2,9 +2,9 @@
 
 python benchmarks/ranking.py results/pairs/table.parquet results/ranking.json
 
-For each student the teachers are ranked by a predictor, from held-out samples, and by the gain that the study measured; the Spearman
-correlation of the two, its mean over students, and a 95 % interval by drawing students with replacement. The best predictor of each
-method is chosen by the held-out gains of half of the students, and reported on the test gains of the other half.
+For each student the teachers are ranked by a predictor, from held-out samples, and by the gain that the study measured; the
+Spearman correlation of the two, its mean over students, and a 95 % interval by drawing students with replacement. The best
+predictor of each method is chosen by the held-out gains of half of the students, and reported on the test gains of the others.
 """
 
 import json
