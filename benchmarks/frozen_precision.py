@@ -23,4 +23,4 @@ def recipes(common: dict[str, Any]) -> Pair:
 
 
 if __name__ == "__main__":
-    main(__doc__, recipes, CASES)
+    main(__doc__, {"bfloat16 over float32": recipes}, CASES)

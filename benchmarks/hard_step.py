@@ -29,4 +29,4 @@ def recipes(common: dict[str, Any]) -> Pair:
 
 
 if __name__ == "__main__":
-    main(__doc__, recipes, CASES)
+    main(__doc__, {"hard over plain distillation": recipes}, CASES)

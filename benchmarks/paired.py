@@ -69,12 +69,14 @@ def compare_steps(
     }
 
 
-def main(doc: str | None, recipes: Callable[[dict[str, Any]], Pair], cases: Sequence[tuple[str, str, int]]) -> None:
+def main(
+    doc: str | None, recipes: dict[str, Callable[[dict[str, Any]], Pair]], cases: Sequence[tuple[str, str, int]]
+) -> None:
     """Compare two recipes' steps for each student, teacher and batch size, and print the rows and the machine as JSON.
 
     Args:
         doc: what the command says of itself.
-        recipes: from what a case has in common, the two recipes and what is done to each engine before its first step.
+        recipes: by name, from what a case has in common the two recipes and what is done to each engine before its first step.
         cases: student, teacher and batch size of each row.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,8 +86,9 @@ def main(doc: str | None, recipes: Callable[[dict[str, Any]], Pair], cases: Sequ
     for student, teacher, batch_size in cases:
         case = {"student": student, "teacher": teacher, "batch_size": batch_size}
         common = {**case, "threads": 1, "epochs": 1000, "view": {"colour": 0.0, "grayscale": 0.0}}
-        first, second, ready = recipes(common)
-        rows.append({**case, **compare_steps(first, second, options.pairs, ready)})
+        for name, made in recipes.items():
+            first, second, ready = made(common)
+            rows.append({**case, "compared": name, **compare_steps(first, second, options.pairs, ready)})
     made_on = environment(make_fabric(recipe.Recipe(student="fresh:zoo:mlp-xs")))
     print(json.dumps({"rows": rows, "environment": made_on}, indent=2))
 
