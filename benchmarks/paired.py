@@ -32,10 +32,23 @@ def ratio(times: Sequence[Sequence[float]], quantile: float) -> dict[str, object
     }
 
 
+def in_turn(steps: tuple[Callable[[], object], Callable[[], object]], pairs: int) -> list[list[float]]:
+    """CPU seconds of each of two steps, taken in turn, after five of each that are thrown away."""
+    times: list[list[float]] = []
+    for pair in range(pairs + 5):
+        taken = [0.0, 0.0]
+        for number in (0, 1) if pair % 2 else (1, 0):
+            started = time.process_time()
+            steps[number]()
+            taken[number] = time.process_time() - started
+        times.append(taken)
+    return times[5:]
+
+
 def compare_steps(
     first: dict[str, Any], second: dict[str, Any], pairs: int, ready: Callable[[Engine], None]
 ) -> dict[str, Any]:
-    """CPU times of a step of each of two recipes, in turn, after five of each that are thrown away.
+    """CPU times of a step of each of two recipes.
 
     Args:
         first: the recipe that is compared with.
@@ -47,21 +60,7 @@ def compare_steps(
         The median milliseconds of the first, and the ratio of second to first with its 95 % interval.
     """
     with tempfile.TemporaryDirectory() as folder, torch_settings(recipe.resolve(first)):
-        engines = [_made(values, Path(folder)) for values in (first, second)]
-        for engine in engines:
-            ready(engine)
-        shards = [engine.feed.epoch(0, 0, engine.mine) for engine in engines]
-        times: list[list[float]] = []
-        for pair in range(pairs + 5):
-            taken = [0.0, 0.0]
-            for number in (0, 1) if pair % 2 else (1, 0):
-                if engines[number].step % len(engines[number].feed) == 0:
-                    shards[number] = engines[number].feed.epoch(0, 0, engines[number].mine)
-                started = time.process_time()
-                engines[number].train_step(shards[number])
-                taken[number] = time.process_time() - started
-            times.append(taken)
-    times = times[5:]
+        times = in_turn((engine_step(first, Path(folder), ready), engine_step(second, Path(folder), ready)), pairs)
     return {
         "pairs": pairs,
         "first_ms": round(1000 * statistics.median(one for one, _ in times), 2),
@@ -93,8 +92,20 @@ def main(
     print(json.dumps({"rows": rows, "environment": made_on}, indent=2))
 
 
-def _made(values: dict[str, Any], folder: Path) -> Engine:
-    """An engine that is about to take its first step."""
+def engine_step(
+    values: dict[str, Any], folder: Path, ready: Callable[[Engine], None] = lambda engine: None
+) -> Callable[[], None]:
+    """An optimiser step of a recipe in the engine, to be called again and again, over epochs of its data."""
     settings = recipe.resolve(values)
     run = RunFolder(folder, settings.plain(), owner=False)
-    return prepare(settings, gather(settings, {}, {}), run, make_fabric(settings), Progress(quiet=True))
+    engine = prepare(settings, gather(settings, {}, {}), run, make_fabric(settings), Progress(quiet=True))
+    ready(engine)
+    shards = engine.feed.epoch(0, 0, engine.mine)
+
+    def step() -> None:
+        nonlocal shards
+        if engine.step % len(engine.feed) == 0:
+            shards = engine.feed.epoch(0, 0, engine.mine)
+        engine.train_step(shards)
+
+    return step
