@@ -62,7 +62,7 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
 def theirs(student: str, teacher: str, batch_size: int) -> Callable[[], None]:
     """A step of torchdistill, as in the loop of its examples."""
     torchvision_ops.install()
-    from torchdistill.core.distillation import get_distillation_box
+    from torchdistill.core.distillation import get_distillation_box  # type: ignore[import-not-found]
 
     criterion = {
         "key": "KDLoss",

@@ -6,7 +6,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def compare_steps(
 
 
 def main(
-    doc: str | None, recipes: dict[str, Callable[[dict[str, Any]], Pair]], cases: Sequence[tuple[str, str, int]]
+    doc: str | None, recipes: Mapping[str, Callable[[dict[str, Any]], Pair]], cases: Sequence[tuple[str, str, int]]
 ) -> None:
     """Compare two recipes' steps for each student, teacher and batch size, and print the rows and the machine as JSON.
 
