@@ -90,40 +90,54 @@ def test_two_processes_give_the_losses_of_one_that_accumulates(
         assert accuracies[0] == accuracies[1]
 
 
+def run_both(start, metrics, tmp_path, settings):
+    """The metrics of one process that accumulates two shards, and of two; equal up to the order of float32 sums."""
+    for output, more in (("two", {"devices": 2}), ("one", {"accumulate": 2})):
+        common = {
+            "student": "fresh:zoo:mlp-xs",
+            "teacher": "fresh:zoo:cnn-xs",
+            "batch-size": 40,
+            "threads": 1,
+            "log-every": 1,
+        }
+        arguments = [text for key, value in {**common, **settings, **more}.items() for text in (f"--{key}", value)]
+        code, _, err = ends(start("transfer", *arguments, "--output", output))
+        assert code == 0, err
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    for a, b in zip(one, two, strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+    return one
+
+
 @pytest.mark.slow
 def test_hard_in_two_processes(start, grey, metrics, tmp_path):
     """Both switch at the same step, decided by the error of the whole batch."""
     hard = {
-        "student": "fresh:zoo:mlp-xs", "teacher": "fresh:zoo:cnn-xs", "data": grey, "method": "hard", "target": "teacher",
-        "method.l_min": 0.74, "method.l_max": 0.75, "method.consecutive": 1, "method.augmentor_batch": 20,
-        "method.optimiser.schedule": "constant", "lr": 0.1, "epochs": 4, "batch-size": 40, "threads": 1, "log-every": 1,
+        "data": grey, "method": "hard", "target": "teacher", "method.l_min": 0.74, "method.l_max": 0.75,
+        "method.consecutive": 1, "method.augmentor_batch": 20, "method.optimiser.schedule": "constant", "lr": 0.1, "epochs": 4,
     }  # fmt: skip
-    for output, more in (("two", {"devices": 2}), ("one", {"accumulate": 2})):
-        arguments = [text for key, value in {**hard, **more}.items() for text in (f"--{key}", value)]
-        code, _, err = ends(start("transfer", *arguments, "--output", output))
-        assert code == 0, err
-    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
-    assert {"kl" in line for line in one if "loss" in line} == {True, False}
-    for a, b in zip(one, two, strict=True):
-        assert a == pytest.approx(b, rel=1e-5)
+    lines = run_both(start, metrics, tmp_path, hard)
+    assert {"kl" in line for line in lines if "loss" in line} == {True, False}
 
 
 @pytest.mark.slow
 def test_crds_banks_are_the_same_in_two_processes(start, grey, metrics, tmp_path):
     """What each has seen is kept by both: later losses, against the banks, agree with one process that accumulates."""
     crd = {
-        "student": "fresh:zoo:mlp-xs", "teacher": "fresh:zoo:cnn-xs", "data": grey, "method": "contrastive", "method.loss": "crd",
-        "method.bank.negatives": 100, "method.bank.size": 100, "method.optimiser.schedule": "constant", "lr": 0.1, "epochs": 3,
-        "batch-size": 40, "threads": 1, "log-every": 1,
+        "data": grey, "method": "contrastive", "method.loss": "crd", "method.bank.negatives": 100, "method.bank.size": 100,
+        "method.optimiser.schedule": "constant", "lr": 0.1, "epochs": 3,
     }  # fmt: skip
-    for output, more in (("two", {"devices": 2}), ("one", {"accumulate": 2})):
-        arguments = [text for key, value in {**crd, **more}.items() for text in (f"--{key}", value)]
-        code, _, err = ends(start("transfer", *arguments, "--output", output))
-        assert code == 0, err
-    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
-    assert one[-2]["contrast"] > 0
-    for a, b in zip(one, two, strict=True):
-        assert a == pytest.approx(b, rel=1e-5)
+    assert run_both(start, metrics, tmp_path, crd)[-2]["contrast"] > 0
+
+
+@pytest.mark.slow
+def test_momentum_in_two_processes(start, grey, metrics, tmp_path):
+    """The slow weights, which are what is saved, follow the same averaged steps."""
+    momentum = {"data": grey, "method": "momentum", "method.decay": 0.9, "lr": 0.5, "epochs": 2}
+    run_both(start, metrics, tmp_path, momentum)
+    one, two = (load_file(tmp_path / run / "student.safetensors") for run in ("one", "two"))
+    for name, weights in one.items():
+        torch.testing.assert_close(weights, two[name], rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

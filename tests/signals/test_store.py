@@ -286,6 +286,28 @@ class Hints(Distill):
         self.teacher = frozen["teacher1"]
 
 
+def test_hard_reads_what_the_teacher_says_of_the_images_as_they_are(execute, left, asked, tmp_path):
+    """In the augmentor's phase, of a part of the batch; in the student's phase everything is live."""
+    method = {
+        "name": "hard",
+        "l_min": 0.74,
+        "l_max": 0.75,
+        "consecutive": 1,
+        "augmentor_batch": 16,
+        "optimiser": {"lr": 0.1},
+    }
+    run = {"method": method, "view": {"count": 1}, "epochs": 4}
+    kept = {**run, "signals": {"store": str(tmp_path / "store"), "block": 16}}
+    execute(tmp_path / "live", **run, signals={"block": 16})
+    live = sum(asked)
+    execute(tmp_path / "fills", **kept)
+    asked.clear()
+    execute(tmp_path / "reads", **kept)
+    assert live > 0
+    assert asked == []
+    assert left(tmp_path / "reads") == left(tmp_path / "fills") == left(tmp_path / "live")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_states_of_layers_are_kept(monkeypatch, execute, left, asked, tmp_path, dtype):
     monkeypatch.setitem(METHODS, "hints", Hints)

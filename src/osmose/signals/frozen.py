@@ -61,8 +61,10 @@ class Frozen:
             batch: a view of some samples.
             field: "logits", or another that the method's `reads` names.
         """
-        if self.kept is not None:
+        if self.kept is not None and batch.view is not None:
             found = batch.signals.get(self.kept.role, {}).get(field)
+            if found is None:  # the loader looks for a whole micro-batch, this may be a part of it
+                found = self.kept.find(batch, field)
             if found is not None:
                 return found
         said = self._held.pop(field, None) if self._batch is batch else None

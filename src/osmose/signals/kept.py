@@ -71,6 +71,12 @@ class Kept:
         self.writes = True
         self.reader = Reader(self.fields)
 
+    def find(self, batch: Batch, field: str) -> Tensor | None:
+        """What is on disk of a batch, where all of it is."""
+        assert batch.view is not None
+        values = self.fields[field].read(batch.view, batch.index.cpu())
+        return None if values is None else values.to(batch.x.device)
+
     def keep(self, batch: Batch, field: str, values: Tensor) -> Tensor:
         """Write what the network said of a batch, and give it back as it will be read."""
         records = self.fields[field]
