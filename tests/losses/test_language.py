@@ -1,0 +1,276 @@
+"""Token distillation against the plain formula in float64, its gradients, its memory."""
+
+import gc
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.profiler import ProfilerActivity, profile
+
+from osmose.errors import UserError
+from osmose.losses.heads import Head
+from osmose.losses.language import Objective, distil_tokens
+
+ROWS, STUDENT, TEACHER, VOCABULARY = 11, 5, 6, 37
+NAMES = ("forward", "reverse", "jensen-shannon", "skewed")
+
+
+def made(vocabulary=VOCABULARY, bias=False, dtype=torch.float64, seed=0):
+    torch.manual_seed(seed)
+    student = torch.randn(ROWS, STUDENT, dtype=dtype, requires_grad=True)
+    weight = torch.randn(VOCABULARY, STUDENT, dtype=dtype, requires_grad=True)
+    offset = torch.randn(VOCABULARY, dtype=dtype, requires_grad=True) if bias else None
+    teacher, teacher_weight = torch.randn(ROWS, TEACHER, dtype=dtype), torch.randn(vocabulary, TEACHER, dtype=dtype)
+    labels = torch.randint(0, min(vocabulary, VOCABULARY), (ROWS,))
+    labels[[0, 4, 5]] = -100
+    return student, weight, offset, teacher, teacher_weight, labels
+
+
+def kl(p, q):
+    return (p * (p.log() - q.log())).sum(-1)
+
+
+def plain(student, weight, offset, teacher, teacher_weight, labels, objective, scale=1.0, cap=None):
+    """Eq 1 written down with whole matrices of logits."""
+    rows = labels != -100
+    vocabulary = min(len(weight), len(teacher_weight))
+    z = scale * (student @ weight.T + (0 if offset is None else offset))
+    z = (z if cap is None else cap * torch.tanh(z / cap))[rows, :vocabulary]
+    z_t = (teacher @ teacher_weight.T)[rows, :vocabulary]
+    s, t = (z / objective.temperature).softmax(-1), (z_t / objective.temperature).softmax(-1)
+    b = objective.beta
+    m = b * t + (1 - b) * s
+    distance = {
+        "forward": lambda: kl(t, s),
+        "reverse": lambda: kl(s, t),
+        "jensen-shannon": lambda: (b * kl(t, m) + (1 - b) * kl(s, m)) / (b * (1 - b)),
+        "skewed": lambda: kl(t, m),
+    }[objective.divergence]()
+    hard = F.cross_entropy(z, labels[rows])
+    return objective.alpha * hard + (1 - objective.alpha) * objective.temperature**2 * distance.mean()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("form", ["plain", "bias", "scale and cap", "smaller vocabulary", "larger vocabulary"])
+def test_loss_and_gradients_are_those_of_the_formula(name, temperature, alpha, form):
+    sizes = {"smaller vocabulary": VOCABULARY - 2, "larger vocabulary": VOCABULARY + 3}
+    numbers = made(sizes.get(form, VOCABULARY), bias=form == "bias")
+    student, weight, offset, teacher, teacher_weight, labels = numbers
+    shape = {"scale": 1.5, "cap": 3.0} if form == "scale and cap" else {}
+    objective = Objective(alpha, temperature, name, beta=0.3)
+    expected = plain(*numbers, objective, **shape)
+    learned = [one for one in (student, weight, offset) if one is not None]
+    for rows in (1, 3, 100):
+        loss, entropy, distance = distil_tokens(
+            student, Head(weight, offset, **shape), labels, teacher=teacher, teacher_head=Head(teacher_weight),
+            objective=objective, rows=rows,
+        )  # fmt: skip
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(loss.detach(), alpha * entropy + (1 - alpha) * temperature**2 * distance)
+        for one, other in zip(
+            torch.autograd.grad(loss, learned), torch.autograd.grad(expected, learned, retain_graph=True), strict=True
+        ):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_by_differences(name):
+    *learned, teacher, teacher_weight, labels = made(bias=True)
+
+    def loss(student, weight, offset):
+        return distil_tokens(
+            student, Head(weight, offset, cap=4.0), labels, teacher=teacher, teacher_head=Head(teacher_weight),
+            objective=Objective(0.3, 1.7, name, 0.2), rows=4,
+        )[0]  # fmt: skip
+
+    gradients = torch.autograd.grad(loss(*learned), learned)
+    for trial in range(5):
+        torch.manual_seed(trial)
+        way = [1e-5 * torch.randn_like(one) for one in learned]
+        up, down = (loss(*(one + sign * step for one, step in zip(learned, way, strict=True))) for sign in (1, -1))
+        expected = sum((one * step).sum() for one, step in zip(gradients, way, strict=True))
+        torch.testing.assert_close((up - down) / 2, expected, rtol=1e-6, atol=1e-12)
+
+
+def test_it_has_one_backward_pass():
+    student, weight, *_, labels = made()
+    loss = distil_tokens(student, Head(weight), labels)[0]
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="it has one backward pass"):
+        loss.backward()
+
+
+def test_forward_divergences_gradient_in_the_logits_is_the_difference_of_the_distributions():
+    """With the identity for a head: T (p_s - p_t) / n (spec 5.2)."""
+    torch.manual_seed(0)
+    z, z_t = torch.randn(4, 7, dtype=torch.float64, requires_grad=True), torch.randn(4, 7, dtype=torch.float64)
+    eye = Head(torch.eye(7, dtype=torch.float64))
+    objective = Objective(alpha=0.0, temperature=3.0)
+    distil_tokens(z, eye, torch.zeros(4, dtype=torch.int64), teacher=z_t, teacher_head=eye, objective=objective)[
+        0
+    ].backward()
+    torch.testing.assert_close(z.grad, 3.0 * ((z.detach() / 3).softmax(-1) - (z_t / 3).softmax(-1)) / 4)
+
+
+@pytest.mark.parametrize(("name", "end"), [("forward", 0.0), ("reverse", 1.0)])
+def test_the_jensen_shannon_divergence_is_continuous_at_its_ends(name, end):
+    student, weight, _, teacher, teacher_weight, labels = made()
+    weight, teacher_weight = 0.3 * weight.detach(), 0.3 * teacher_weight
+
+    def value(divergence, beta):
+        return distil_tokens(
+            student, Head(weight), labels, teacher=teacher, teacher_head=Head(teacher_weight),
+            objective=Objective(0.0, 1.0, divergence, beta),
+        )[0].item()  # fmt: skip
+
+    assert value("jensen-shannon", end) == value(name, 0.5)
+    near = abs(end - 1e-5)
+    assert value("jensen-shannon", near) == pytest.approx(value(name, 0.5), rel=1e-3)
+
+
+def test_at_one_half_student_and_teacher_may_change_places():
+    torch.manual_seed(0)
+    a, b, head = (
+        torch.randn(6, 5, dtype=torch.float64),
+        torch.randn(6, 5, dtype=torch.float64),
+        Head(torch.randn(9, 5, dtype=torch.float64)),
+    )
+    labels = torch.zeros(6, dtype=torch.int64)
+    objective = Objective(0.0, 1.0, "jensen-shannon", 0.5)
+    one, other = (
+        distil_tokens(x, head, labels, teacher=y, teacher_head=head, objective=objective)[0]
+        for x, y in ((a, b), (b, a))
+    )
+    torch.testing.assert_close(one, other)
+
+
+def test_labels_alone():
+    student, weight, offset, _, _, labels = made(bias=True)
+    loss, entropy, distance = distil_tokens(student, Head(weight, offset), labels, rows=4)
+    expected = F.cross_entropy(student @ weight.T + offset, labels)
+    torch.testing.assert_close(loss, expected)
+    assert (entropy, distance) == (loss, 0)
+    learned = student, weight, offset
+    for one, other in zip(torch.autograd.grad(loss, learned), torch.autograd.grad(expected, learned), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_nothing_counts():
+    student, weight, _, teacher, teacher_weight, labels = made()
+    loss, _, _ = distil_tokens(
+        student, Head(weight), labels.fill_(-100), teacher=teacher, teacher_head=Head(teacher_weight)
+    )
+    loss.backward()
+    assert loss == 0
+    assert not student.grad.any()
+    assert not weight.grad.any()
+
+
+def test_parts_of_a_batch_add_up_to_it():
+    """With the whole number of rows given, as accumulation and several processes need it."""
+    student, weight, _, teacher, teacher_weight, labels = made()
+    heads = {"teacher_head": Head(teacher_weight), "count": int((labels != -100).sum())}
+    whole = distil_tokens(student, Head(weight), labels, teacher=teacher, **heads)[0]
+    parts = [
+        distil_tokens(student[a:b], Head(weight), labels[a:b], teacher=teacher[a:b], **heads)[0]
+        for a, b in ((0, 4), (4, 11))
+    ]
+    torch.testing.assert_close(sum(parts), whole)
+    torch.testing.assert_close(torch.autograd.grad(sum(parts), weight), torch.autograd.grad(whole, weight))
+
+
+def test_tied_embeddings_get_both_gradients():
+    torch.manual_seed(0)
+    embedding = torch.randn(9, 5, dtype=torch.float64, requires_grad=True)
+    tokens, labels = torch.tensor([1, 4, 7, 2]), torch.tensor([4, 7, 2, 8])
+    hidden = torch.tanh(embedding[tokens])
+    (gradient,) = torch.autograd.grad(distil_tokens(hidden, Head(embedding), labels)[0], embedding)
+    (expected,) = torch.autograd.grad(F.cross_entropy(torch.tanh(embedding[tokens]) @ embedding.T, labels), embedding)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_only_what_asks_for_gradients_gets_them():
+    student, weight, _, teacher, teacher_weight, labels = made()
+    for learns in itertools.product((False, True), repeat=2):
+        leaves = [one.detach().requires_grad_(flag) for one, flag in zip((student, weight), learns, strict=True)]
+        loss = distil_tokens(leaves[0], Head(leaves[1]), labels, teacher=teacher, teacher_head=Head(teacher_weight))[0]
+        assert loss.requires_grad == any(learns)
+        if any(learns):
+            loss.backward()
+        assert [one.grad is not None for one in leaves] == list(learns)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_and_bfloat16(name):
+    """float32 to 1e-5; bfloat16 states and head give what they give when they are widened first, up to the rounding of logits."""
+    objective = Objective(0.3, 2.0, name, 0.3)
+    student, weight, _, teacher, teacher_weight, labels = (None if one is None else one.detach() for one in made())
+    exact = plain(student, weight, None, teacher, teacher_weight, labels, objective)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
+        given = [one.to(dtype).requires_grad_() for one in (student, weight)]
+        loss = distil_tokens(
+            given[0],
+            Head(given[1]),
+            labels,
+            teacher=teacher.to(dtype),
+            teacher_head=Head(teacher_weight.to(dtype)),
+            objective=objective,
+        )[0]
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(exact.item(), rel=tolerance)
+        loss.backward()
+        assert {one.grad.dtype for one in given} == {dtype}
+
+
+def test_extreme_logits_are_finite():
+    head = Head(torch.eye(4) * 400)
+    student, teacher = torch.eye(4)[:3].requires_grad_(), torch.eye(4)[1:]
+    for name in NAMES:
+        objective = Objective(0.5, 1.0, name, 0.3)
+        loss = distil_tokens(
+            student, head, torch.tensor([0, 1, 2]), teacher=teacher, teacher_head=head, objective=objective
+        )[0]
+        (gradient,) = torch.autograd.grad(loss, student)
+        assert loss.isfinite()
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_memory_beyond_the_gradients_is_three_buffers(name):
+    vocabulary, rows, chunk = 20_011, 200, 16
+    torch.manual_seed(0)
+    student, weight = torch.randn(rows, 8, requires_grad=True), torch.randn(vocabulary, 8, requires_grad=True)
+    teacher, teacher_weight = torch.randn(rows, 8), torch.randn(vocabulary, 8)
+    labels = torch.randint(vocabulary, (rows,))
+    heads = {"teacher": teacher, "teacher_head": Head(teacher_weight), "objective": Objective(0.5, 1.0, name, 0.3)}
+
+    def step():
+        distil_tokens(student, Head(weight), labels, rows=chunk, **heads)[0].backward()
+
+    step()
+    student.grad = weight.grad = None
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        step()
+    level = top = 0
+    memory = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(memory, key=lambda event: event.start_ns()):
+        level += event.nbytes()
+        top = max(top, level)
+    gradients = 4 * (student.numel() + weight.numel())
+    assert gradients < top <= gradients + 3 * chunk * vocabulary * 4 + 2**16
+
+
+def test_mistakes():
+    student, weight, _, teacher, teacher_weight, labels = made()
+    with pytest.raises(UserError, match=r"the student's head has weights \[37, 5\] for hidden states of 6"):
+        distil_tokens(teacher, Head(weight), labels)
+    with pytest.raises(UserError, match=r"the teacher's head has weights \[37, 6\] for hidden states of 5"):
+        distil_tokens(student, Head(weight), labels, teacher=student.detach(), teacher_head=Head(teacher_weight))
+    with pytest.raises(UserError, match="unknown divergence 'forwards': did you mean 'forward'"):
+        distil_tokens(student, Head(weight), labels, objective=Objective(divergence="forwards"))
+    with pytest.raises(UserError, match="beta"):
+        distil_tokens(student, Head(weight), labels, objective=Objective(divergence="skewed", beta=1.0))
