@@ -28,6 +28,8 @@ docs: $(DEV)
 bench: $(DEV)
 	$(BIN)/python benchmarks/overhead.py | tee results/overhead.json
 	$(BIN)/python benchmarks/hard_step.py | tee results/hard_step.json
+	$(BIN)/python benchmarks/frozen_precision.py | tee results/frozen_precision.json
+	$(BIN)/python benchmarks/stored_signals.py | tee results/stored_signals.json
 
 zoo: $(CORE)
 	$(BIN)/python benchmarks/zoo.py
