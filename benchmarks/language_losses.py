@@ -25,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 from osmose import recipe
 from osmose.engine.fabric import make_fabric
 from osmose.losses.heads import Head
-from osmose.losses.language import Objective, distil_tokens
+from osmose.losses.language import Objective, States, distil_tokens
 from osmose.measure import environment
 
 SIZES = ((32_000, 1024), (151_936, 512))
@@ -40,9 +40,9 @@ def ours(given: Given, name: str) -> Tensor:
     """Divided by beta (1 - beta) as all are here, so times that again."""
     student, head, teacher, teacher_head, labels = given
     objective = Objective(alpha=0.0, divergence=name, beta=0.5)
-    loss = distil_tokens(
-        student, Head(head), labels, teacher=teacher, teacher_head=Head(teacher_head), objective=objective
-    )[0]
+    loss = distil_tokens(student, Head(head), labels, teacher=States(teacher, Head(teacher_head)), objective=objective)[
+        0
+    ]
     return loss * (0.25 if name == "jensen-shannon" else 1.0)
 
 

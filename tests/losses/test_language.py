@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from osmose.errors import UserError
 from osmose.losses.heads import Head
-from osmose.losses.language import Objective, distil_tokens
+from osmose.losses.language import Objective, SampledTokens, States, TopTokens, distil_tokens
 
 ROWS, STUDENT, TEACHER, VOCABULARY = 11, 5, 6, 37
 NAMES = ("forward", "reverse", "jensen-shannon", "skewed")
@@ -65,7 +65,7 @@ def test_loss_and_gradients_are_those_of_the_formula(name, temperature, alpha, f
     learned = [one for one in (student, weight, offset) if one is not None]
     for rows in (1, 3, 100):
         loss, entropy, distance = distil_tokens(
-            student, Head(weight, offset, **shape), labels, teacher=teacher, teacher_head=Head(teacher_weight),
+            student, Head(weight, offset, **shape), labels, teacher=States(teacher, Head(teacher_weight)),
             objective=objective, rows=rows,
         )  # fmt: skip
         torch.testing.assert_close(loss, expected)
@@ -82,7 +82,7 @@ def test_gradients_by_differences(name):
 
     def loss(student, weight, offset):
         return distil_tokens(
-            student, Head(weight, offset, cap=4.0), labels, teacher=teacher, teacher_head=Head(teacher_weight),
+            student, Head(weight, offset, cap=4.0), labels, teacher=States(teacher, Head(teacher_weight)),
             objective=Objective(0.3, 1.7, name, 0.2), rows=4,
         )[0]  # fmt: skip
 
@@ -109,7 +109,7 @@ def test_forward_divergences_gradient_in_the_logits_is_the_difference_of_the_dis
     z, z_t = torch.randn(4, 7, dtype=torch.float64, requires_grad=True), torch.randn(4, 7, dtype=torch.float64)
     eye = Head(torch.eye(7, dtype=torch.float64))
     objective = Objective(alpha=0.0, temperature=3.0)
-    distil_tokens(z, eye, torch.zeros(4, dtype=torch.int64), teacher=z_t, teacher_head=eye, objective=objective)[
+    distil_tokens(z, eye, torch.zeros(4, dtype=torch.int64), teacher=States(z_t, eye), objective=objective)[
         0
     ].backward()
     torch.testing.assert_close(z.grad, 3.0 * ((z.detach() / 3).softmax(-1) - (z_t / 3).softmax(-1)) / 4)
@@ -122,7 +122,7 @@ def test_the_jensen_shannon_divergence_is_continuous_at_its_ends(name, end):
 
     def value(divergence, beta):
         return distil_tokens(
-            student, Head(weight), labels, teacher=teacher, teacher_head=Head(teacher_weight),
+            student, Head(weight), labels, teacher=States(teacher, Head(teacher_weight)),
             objective=Objective(0.0, 1.0, divergence, beta),
         )[0].item()  # fmt: skip
 
@@ -141,8 +141,7 @@ def test_at_one_half_student_and_teacher_may_change_places():
     labels = torch.zeros(6, dtype=torch.int64)
     objective = Objective(0.0, 1.0, "jensen-shannon", 0.5)
     one, other = (
-        distil_tokens(x, head, labels, teacher=y, teacher_head=head, objective=objective)[0]
-        for x, y in ((a, b), (b, a))
+        distil_tokens(x, head, labels, teacher=States(y, head), objective=objective)[0] for x, y in ((a, b), (b, a))
     )
     torch.testing.assert_close(one, other)
 
@@ -160,9 +159,7 @@ def test_labels_alone():
 
 def test_nothing_counts():
     student, weight, _, teacher, teacher_weight, labels = made()
-    loss, _, _ = distil_tokens(
-        student, Head(weight), labels.fill_(-100), teacher=teacher, teacher_head=Head(teacher_weight)
-    )
+    loss, _, _ = distil_tokens(student, Head(weight), labels.fill_(-100), teacher=States(teacher, Head(teacher_weight)))
     loss.backward()
     assert loss == 0
     assert not student.grad.any()
@@ -172,12 +169,13 @@ def test_nothing_counts():
 def test_parts_of_a_batch_add_up_to_it():
     """With the whole number of rows given, as accumulation and several processes need it."""
     student, weight, _, teacher, teacher_weight, labels = made()
-    heads = {"teacher_head": Head(teacher_weight), "count": int((labels != -100).sum())}
-    whole = distil_tokens(student, Head(weight), labels, teacher=teacher, **heads)[0]
-    parts = [
-        distil_tokens(student[a:b], Head(weight), labels[a:b], teacher=teacher[a:b], **heads)[0]
-        for a, b in ((0, 4), (4, 11))
-    ]
+    whole, *parts = (
+        distil_tokens(
+            student[a:b], Head(weight), labels[a:b], teacher=States(teacher[a:b], Head(teacher_weight)),
+            count=int((labels != -100).sum()),
+        )[0]
+        for a, b in ((0, 11), (0, 4), (4, 11))
+    )  # fmt: skip
     torch.testing.assert_close(sum(parts), whole)
     torch.testing.assert_close(torch.autograd.grad(sum(parts), weight), torch.autograd.grad(whole, weight))
 
@@ -196,7 +194,7 @@ def test_only_what_asks_for_gradients_gets_them():
     student, weight, _, teacher, teacher_weight, labels = made()
     for learns in itertools.product((False, True), repeat=2):
         leaves = [one.detach().requires_grad_(flag) for one, flag in zip((student, weight), learns, strict=True)]
-        loss = distil_tokens(leaves[0], Head(leaves[1]), labels, teacher=teacher, teacher_head=Head(teacher_weight))[0]
+        loss = distil_tokens(leaves[0], Head(leaves[1]), labels, teacher=States(teacher, Head(teacher_weight)))[0]
         assert loss.requires_grad == any(learns)
         if any(learns):
             loss.backward()
@@ -215,8 +213,7 @@ def test_float32_and_bfloat16(name):
             given[0],
             Head(given[1]),
             labels,
-            teacher=teacher.to(dtype),
-            teacher_head=Head(teacher_weight.to(dtype)),
+            teacher=States(teacher.to(dtype), Head(teacher_weight.to(dtype))),
             objective=objective,
         )[0]
         assert loss.dtype == torch.float32
@@ -231,7 +228,7 @@ def test_extreme_logits_are_finite():
     for name in NAMES:
         objective = Objective(0.5, 1.0, name, 0.3)
         loss = distil_tokens(
-            student, head, torch.tensor([0, 1, 2]), teacher=teacher, teacher_head=head, objective=objective
+            student, head, torch.tensor([0, 1, 2]), teacher=States(teacher, head), objective=objective
         )[0]
         (gradient,) = torch.autograd.grad(loss, student)
         assert loss.isfinite()
@@ -245,10 +242,10 @@ def test_memory_beyond_the_gradients_is_three_buffers(name):
     student, weight = torch.randn(rows, 8, requires_grad=True), torch.randn(vocabulary, 8, requires_grad=True)
     teacher, teacher_weight = torch.randn(rows, 8), torch.randn(vocabulary, 8)
     labels = torch.randint(vocabulary, (rows,))
-    heads = {"teacher": teacher, "teacher_head": Head(teacher_weight), "objective": Objective(0.5, 1.0, name, 0.3)}
+    given = {"teacher": States(teacher, Head(teacher_weight)), "objective": Objective(0.5, 1.0, name, 0.3)}
 
     def step():
-        distil_tokens(student, Head(weight), labels, rows=chunk, **heads)[0].backward()
+        distil_tokens(student, Head(weight), labels, rows=chunk, **given)[0].backward()
 
     step()
     student.grad = weight.grad = None
@@ -264,12 +261,90 @@ def test_memory_beyond_the_gradients_is_three_buffers(name):
     assert gradients < top <= gradients + 3 * chunk * vocabulary * 4 + 2**16
 
 
+def distributions(teacher, teacher_weight, temperature):
+    """A teacher's whole distribution at a temperature, float64 [n, v]."""
+    return (teacher @ teacher_weight.T / temperature).log_softmax(-1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("temperature", "alpha"), [(1.0, 0.0), (1.0, 0.5), (2.0, 0.5)])
+def test_all_tokens_kept_are_the_whole_teacher(name, temperature, alpha):
+    student, weight, offset, teacher, teacher_weight, labels = made(bias=True)
+    objective = Objective(alpha, temperature, name, 0.3)
+    top = distributions(teacher, teacher_weight, temperature).topk(VOCABULARY)
+    losses = [
+        distil_tokens(student, Head(weight, offset, cap=4.0), labels, teacher=given, objective=objective, rows=4)[0]
+        for given in (States(teacher, Head(teacher_weight)), TopTokens(top.indices, top.values))
+    ]
+    torch.testing.assert_close(*losses)
+    for whole, kept in zip(*(torch.autograd.grad(loss, (student, weight, offset)) for loss in losses), strict=True):
+        torch.testing.assert_close(whole, kept)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("temperature", "alpha"), [(1.0, 0.0), (1.0, 0.5), (2.0, 0.5)])
+def test_top_tokens_are_compared_with_all_others_as_one(name, temperature, alpha):
+    student, weight, _, teacher, teacher_weight, labels = made()
+    rows = labels != -100
+    top = distributions(teacher, teacher_weight, temperature).topk(5)
+    z = student @ weight.T
+    s = (z / temperature).softmax(-1).gather(-1, top.indices)
+    s = torch.cat([s, 1 - s.sum(-1, keepdim=True)], -1)[rows]
+    t = top.values.exp()
+    t = torch.cat([t, 1 - t.sum(-1, keepdim=True)], -1)[rows]
+    m = 0.3 * t + 0.7 * s
+    distance = {
+        "forward": lambda: kl(t, s), "reverse": lambda: kl(s, t), "skewed": lambda: kl(t, m),
+        "jensen-shannon": lambda: (0.3 * kl(t, m) + 0.7 * kl(s, m)) / 0.21,
+    }[name]()  # fmt: skip
+    expected = alpha * F.cross_entropy(z, labels) + (1 - alpha) * temperature**2 * distance.mean()
+    loss = distil_tokens(
+        student, Head(weight), labels, teacher=TopTokens(top.indices, top.values),
+        objective=Objective(alpha, temperature, name, 0.3), rows=4,
+    )[0]  # fmt: skip
+    torch.testing.assert_close(loss, expected)
+    learned = student, weight
+    for one, other in zip(torch.autograd.grad(loss, learned), torch.autograd.grad(expected, learned), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("temperature", "alpha"), [(1.0, 0.0), (2.0, 0.5)])
+def test_sampled_tokens_have_the_whole_teachers_loss_and_gradient_on_average(temperature, alpha):
+    """Over 4,000 draws of 20 tokens, to five standard errors; a single draw is far from it."""
+    student, weight, _, teacher, teacher_weight, labels = made()
+    objective = Objective(alpha, temperature)
+    whole = distil_tokens(
+        student, Head(weight), labels, teacher=States(teacher, Head(teacher_weight)), objective=objective
+    )[0]
+    expected = torch.cat([whole.detach().reshape(1), torch.autograd.grad(whole, student)[0].flatten()])
+    log_p = distributions(teacher, teacher_weight, temperature)
+    entropy = -(log_p.exp() * log_p).sum(-1)
+    found = []
+    torch.manual_seed(0)
+    for _ in range(4000):
+        ids = log_p.exp().multinomial(20, replacement=True)
+        sampled = SampledTokens(ids, torch.full(ids.shape, 1 / 20, dtype=torch.float64), entropy)
+        loss = distil_tokens(student, Head(weight), labels, teacher=sampled, objective=objective)[0]
+        found.append(torch.cat([loss.detach().reshape(1), torch.autograd.grad(loss, student)[0].flatten()]))
+    draws = torch.stack(found)
+    error = draws.std(0) / len(draws) ** 0.5
+    assert ((draws.mean(0) - expected).abs() <= 5 * error + 1e-12).all()
+    assert (draws[0] - expected).abs().max() > 100 * error.mean()
+
+
+def test_only_the_forward_divergence_can_be_had_from_samples():
+    student, weight, *_, labels = made()
+    sampled = SampledTokens(torch.zeros(ROWS, 1, dtype=torch.int64), torch.ones(ROWS, 1), torch.zeros(ROWS))
+    with pytest.raises(UserError, match="divergence reverse cannot be had from sampled tokens"):
+        distil_tokens(student, Head(weight), labels, teacher=sampled, objective=Objective(divergence="reverse"))
+
+
 def test_mistakes():
     student, weight, _, teacher, teacher_weight, labels = made()
     with pytest.raises(UserError, match=r"the student's head has weights \[37, 5\] for hidden states of 6"):
         distil_tokens(teacher, Head(weight), labels)
     with pytest.raises(UserError, match=r"the teacher's head has weights \[37, 6\] for hidden states of 5"):
-        distil_tokens(student, Head(weight), labels, teacher=student.detach(), teacher_head=Head(teacher_weight))
+        distil_tokens(student, Head(weight), labels, teacher=States(student.detach(), Head(teacher_weight)))
     with pytest.raises(UserError, match="unknown divergence 'forwards': did you mean 'forward'"):
         distil_tokens(student, Head(weight), labels, objective=Objective(divergence="forwards"))
     with pytest.raises(UserError, match="beta"):

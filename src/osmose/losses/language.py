@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from osmose.errors import UserError
 from osmose.losses.divergences import Divergence, divergence
 from osmose.losses.heads import Head, check_widths
 
@@ -39,18 +40,59 @@ class Objective:
     beta: float = 0.5
 
 
+@dataclass(frozen=True)
+class States:
+    """A teacher that is there: its hidden states [n, width of its own], without gradients, and its head."""
+
+    hidden: Tensor
+    head: Head
+
+
+@dataclass(frozen=True)
+class TopTokens:
+    """A teacher's k most probable tokens at the objective's temperature; all others count as one, in student and teacher.
+
+    Attributes:
+        ids: int64 [n, k], different ones in a row.
+        log_probabilities: [n, k].
+    """
+
+    ids: Tensor
+    log_probabilities: Tensor
+
+
+@dataclass(frozen=True)
+class SampledTokens:
+    """Tokens drawn from a teacher's distribution at the objective's temperature (arXiv 2503.16870).
+
+    With them the forward divergence is estimated without bias, in value and gradient: the expectation over draws is that of the
+    whole distribution. Others are not.
+
+    Attributes:
+        ids: int64 [n, k], different ones in a row but for those of no weight.
+        weights: [n, k], how often each was drawn, over the number of draws.
+        entropy: [n], of the whole distribution, in nats.
+    """
+
+    ids: Tensor
+    weights: Tensor
+    entropy: Tensor
+
+
+Teacher = States | TopTokens | SampledTokens
+
+
 def distil_tokens(
     student: Tensor,
     head: Head,
     labels: Tensor,
     *,
-    teacher: Tensor | None = None,
-    teacher_head: Head | None = None,
+    teacher: Teacher | None = None,
     objective: Objective = Objective(),
     count: int | None = None,
     rows: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of a student's hidden states against labels and a teacher's hidden states.
+    """The loss of a student's hidden states against labels and a teacher.
 
     Where the vocabularies have different sizes, as padding makes them, the tokens that both have are compared.
 
@@ -58,8 +100,7 @@ def distil_tokens(
         student: hidden states [n, width] whose next tokens are `labels`; gradients flow into them and into the head.
         head: the student's.
         labels: int64 [n], -100 where a position does not count.
-        teacher: its hidden states [n, width of its own], without gradients; None: labels alone count (alpha is then 1).
-        teacher_head: the teacher's.
+        teacher: what it says of the same n positions; None: labels alone count (alpha is then 1).
         objective: what is minimised.
         count: what the sums are divided by; by default the number of rows that count, at least 1.
         rows: positions in a chunk; by default as many as 2^24 logits allow, at most 256.
@@ -68,14 +109,17 @@ def distil_tokens(
         The loss, with gradients; its cross-entropy and its divergence (before T^2), detached. Scalars; zero when no row counts.
 
     Raises:
-        UserError: where hidden states and head do not fit.
+        UserError: where hidden states and head do not fit, or a divergence cannot be had from samples.
     """
     check_widths(student, head, "student")
-    if teacher is not None:
-        assert teacher_head is not None
-        check_widths(teacher, teacher_head, "teacher")
+    if isinstance(teacher, States):
+        check_widths(teacher.hidden, teacher.head, "teacher")
+    if isinstance(teacher, SampledTokens) and objective.divergence != "forward":
+        raise UserError(
+            f"divergence {objective.divergence} cannot be had from sampled tokens: take forward, or the top k tokens"
+        )
     loss, entropy, distance = _Fused.apply(
-        student, head.weight, head.bias, head, labels, teacher, teacher_head, objective, count, rows
+        student, head.weight, head.bias, head, labels, teacher, objective, count, rows
     )
     return loss, entropy, distance
 
@@ -83,11 +127,11 @@ def distil_tokens(
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, student: Tensor, weight: Tensor, bias: Tensor | None, head: Head, labels: Tensor, teacher: Tensor | None,
-        teacher_head: Head | None, objective: Objective, count: int | None, rows: int | None,
+        ctx: Any, student: Tensor, weight: Tensor, bias: Tensor | None, head: Head, labels: Tensor, teacher: Teacher | None,
+        objective: Objective, count: int | None, rows: int | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         given = (student, weight, bias)
-        run = _Run(student, head, labels, teacher, teacher_head, objective, count)
+        run = _Run(student, head, labels, teacher, objective, count)
         wide = torch.promote_types(student.dtype, torch.float32)
         run.gradients = [
             torch.zeros_like(one, dtype=wide) if one is not None and want else None
@@ -107,27 +151,21 @@ class _Fused(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("the gradients of distil_tokens were handed out: it has one backward pass")
         given, ctx.gradients = ctx.gradients, None
-        return (*(None if one is None else one.mul_(gradient) for one in given), *([None] * 7))
+        return (*(None if one is None else one.mul_(gradient) for one in given), *([None] * 6))
 
 
 class _Run:
     """One pass over the rows that count."""
 
     def __init__(
-        self, student: Tensor, head: Head, labels: Tensor, teacher: Tensor | None, teacher_head: Head | None,
-        objective: Objective, count: int | None,
+        self, student: Tensor, head: Head, labels: Tensor, teacher: Teacher | None, objective: Objective, count: int | None
     ) -> None:  # fmt: skip
-        self.student, self.head, self.labels, self.teacher, self.teacher_head = (
-            student,
-            head,
-            labels,
-            teacher,
-            teacher_head,
-        )
+        self.student, self.head, self.labels, self.teacher = student, head, labels, teacher
         self.alpha = 1.0 if teacher is None else objective.alpha
         self.temperature = objective.temperature
         self.divergence: Divergence = divergence(objective.divergence, objective.beta)
-        self.vocabulary = len(head.weight) if teacher_head is None else min(len(head.weight), len(teacher_head.weight))
+        theirs = len(teacher.head.weight) if isinstance(teacher, States) else len(head.weight)
+        self.vocabulary = min(len(head.weight), theirs)
         self.counted = (labels != IGNORED).nonzero().squeeze(-1)
         self.count = max(1, len(self.counted)) if count is None else count
         self.softened_apart = teacher is not None and self.temperature != 1 and self.alpha > 0
@@ -141,7 +179,7 @@ class _Run:
             return sums
         kept = self.softened_apart or (self.teacher is not None and self.head.cap is not None)
         buffers = torch.empty(
-            (2 + (self.teacher is not None) + kept, size, self.vocabulary), dtype=dtype, device=self.labels.device
+            (2 + isinstance(self.teacher, States) + kept, size, self.vocabulary), dtype=dtype, device=self.labels.device
         )
         for chosen in self.counted.split(size):
             a, b, *more = buffers[:, : len(chosen)]
@@ -151,41 +189,62 @@ class _Run:
                 gradient, entropy = self._learn_labels(logits, labels, b)
                 sums[0] += entropy
             else:
-                logits = more[1].copy_(logits) if kept else logits
-                gradient, both = self._learn(chosen, a, labels, b, more[0], logits)
+                logits = more.pop().copy_(logits) if kept else logits
+                gradient, both = self._learn(chosen, labels, (a, b, *more), logits)
                 sums += both
             self._accumulate(chosen, hidden, self.head.back(gradient.mul_(1 / self.count), logits))
         return sums
 
     def _learn_labels(self, logits: Tensor, labels: Tensor, out: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
         """The gradient of the cross-entropy, in `out`, and its sum."""
-        torch.ops.aten._log_softmax.out(logits, -1, False, out=out)
+        _log_softmax(logits, out)
         entropy = -out.gather(-1, labels.unsqueeze(-1)).sum(dtype=torch.float64)
         out.exp_().mul_(weight)
         return _subtract_at(out, labels, weight), entropy
 
     def _learn(
-        self, chosen: Tensor, a: Tensor, labels: Tensor, b: Tensor, c: Tensor, logits: Tensor
+        self, chosen: Tensor, labels: Tensor, buffers: tuple[Tensor, ...], logits: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The gradient of the whole loss, in a buffer, and both sums; the student's logits are in `a`."""
-        assert self.teacher is not None and self.teacher_head is not None  # noqa: PT018
-        self.teacher_head.logits(self.teacher[chosen], self.vocabulary, c)
+        """The gradient of the whole loss, in a buffer, and both sums; the student's logits are in the first."""
+        a, b, *more = buffers
         if self.temperature != 1:
             a.div_(self.temperature)
-            c.div_(self.temperature)
-        taught = torch.ops.aten._log_softmax.out(c, -1, False, out=b)
-        learned = torch.ops.aten._log_softmax.out(a, -1, False, out=c)
+        weight, hard = (1 - self.alpha) * self.temperature, 0.0 if self.softened_apart else self.alpha
+        if isinstance(self.teacher, States):
+            z = self.teacher.head.logits(self.teacher.hidden[chosen], self.vocabulary, more[0])
+            taught = _log_softmax(z if self.temperature == 1 else z.div_(self.temperature), b)
+            learned = _log_softmax(a, more[0])
+        else:
+            learned = _log_softmax(a, b)
         entropy = -learned.gather(-1, labels.unsqueeze(-1)).sum(dtype=torch.float64)
-        hard = 0.0 if self.softened_apart else self.alpha
-        distance = self.divergence(learned, taught, a, (1 - self.alpha) * self.temperature, hard).sum(
-            dtype=torch.float64
-        )
+        if isinstance(self.teacher, States):
+            values = self.divergence(learned, taught, a, weight, hard)
+        elif isinstance(self.teacher, TopTokens):
+            values = self._from_top(
+                learned, self.teacher.ids[chosen], self.teacher.log_probabilities[chosen], weight, hard
+            )
+        else:
+            assert isinstance(self.teacher, SampledTokens)
+            ids, weights = self.teacher.ids[chosen], self.teacher.weights[chosen].to(learned.dtype)
+            values = -(weights * learned.gather(-1, ids)).sum(-1) - self.teacher.entropy[chosen]
+            learned.exp_().mul_(weight + hard).scatter_add_(-1, ids, -weight * weights)
         if self.softened_apart:
             gradient, entropy = self._learn_labels(logits, labels, a, self.alpha)
             learned.add_(gradient)
         elif hard:
             _subtract_at(learned, labels, hard)
-        return learned, torch.stack([entropy, distance])
+        return learned, torch.stack([entropy, values.sum(dtype=torch.float64)])
+
+    def _from_top(self, learned: Tensor, ids: Tensor, known: Tensor, weight: float, hard: float) -> Tensor:
+        """The divergence of the distributions over the top tokens and "any other"; the gradient takes the place of `learned`.
+
+        A token among the others gets its share of their gradient: that in a logit of a sum of probabilities.
+        """
+        student, teacher = (_with_others(one) for one in (learned.gather(-1, ids), known.to(learned.dtype)))
+        others = student[:, -1:].exp()
+        values = self.divergence(student, teacher, torch.empty_like(student), weight, hard)
+        learned.exp_().mul_(student[:, -1:] / others).scatter_(-1, ids, student[:, :-1])
+        return values
 
     def _accumulate(self, chosen: Tensor, hidden: Tensor, gradient: Tensor) -> None:
         """Add a chunk's share to the gradients; `gradient` is in x W^T + b."""
@@ -202,6 +261,17 @@ class _Run:
                 part.add_(narrow.t() @ hidden.to(narrow.dtype))
         if of_bias is not None:
             of_bias[: self.vocabulary] += gradient.sum(0)
+
+
+def _log_softmax(logits: Tensor, out: Tensor) -> Tensor:
+    result: Tensor = torch.ops.aten._log_softmax.out(logits, -1, False, out=out)
+    return result
+
+
+def _with_others(log_probabilities: Tensor) -> Tensor:
+    """A column more: the logarithm of what is left to all other tokens, never quite nothing."""
+    left = 1 - log_probabilities.exp().sum(-1, keepdim=True)
+    return torch.cat([log_probabilities, left.clamp(min=torch.finfo(left.dtype).tiny).log()], dim=-1)
 
 
 def _subtract_at(gradient: Tensor, labels: Tensor, weight: float) -> Tensor:
