@@ -126,6 +126,13 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     if not arguments["student"]:
         raise UserError("the recipe names no student: give --student; see `osmose show models`")
     resolved = _plain(_parser(cls).parse_object(section).as_dict())
+    for key in ("optimiser", "augmentor_optimiser"):
+        given = section.get(key) or {}
+        if "momentum" in given and "name" not in given and resolved[key]["name"] != "sgd":
+            raise UserError(
+                f"method.{key} has a momentum and no name: method {name} takes {resolved[key]['name']}, which has none; "
+                "give name: sgd, or leave momentum out"
+            )
     if "augmentor" in resolved:
         resolved["augmentor"] = _augmentor(resolved["augmentor"], "method.augmentor")
     recipe = Recipe(**arguments, method={"name": name, **resolved})
