@@ -149,7 +149,8 @@ def test_methods_come_as_typed_objects():
         ({"method": {"target": {"neutral": "maen"}}},
          "key 'method.target.neutral' is 'maen': expected one of ['teacher', 'initial', 'mean', 'nobody']"),
         ({"method": {"name": "hard", "optimiser": {"lr": 0.02, "momentum": 0.9}}},
-         "method.optimiser has a momentum and no name: method hard takes adam, which has none; give name: sgd, or leave momentum out"),
+         "method.optimiser has a momentum and no name: method hard takes adam, which has none; "
+         "give name: sgd, or leave momentum out"),
         ({"method": None}, None),
         ({"method": {"name": 3}}, None),
     ],
