@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from osmose.figures.canvas import canvas
 
 METHODS = {
-    "student-alone": "student alone", "distillation": "distillation", "hard-affine": "HARD, affine",
-    "random-affine": "random affine", "shifts": "the test's own shifts",
+    "student-alone": "student alone", "distillation": "distillation", "distillation-8-epochs": "distillation, 8 epochs",
+    "hard-affine": "HARD, l_min 5 %", "hard-affine-longer": "HARD, l_min 1 %", "random-affine": "random affine",
+    "shifts": "the test's own shifts",
 }  # fmt: skip
 ORBIT = 96.48
 """Moved digits, the same networks: Orbit, from the public notebooks of Nix et al. (2022)."""
@@ -22,7 +23,7 @@ def draw(table: Path, path: Path) -> None:
     """A dot a seed, centred and moved."""
     rows = pq.read_table(table).to_pylist()
     teacher = next(row["corrupted_teacher1"] for row in rows if row["corrupted_teacher1"] is not None)
-    with canvas(path, size=(7, 2.8)) as [[axes]]:
+    with canvas(path, size=(7, 3.2)) as [[axes]]:
         for place, method in enumerate(METHODS):
             for key, colour in (("accuracy_after", "tab:blue"), ("corrupted_after", "tab:red")):
                 values = [row[key] for row in rows if row["method"] == method]
