@@ -1,0 +1,101 @@
+"""Documents from text files, JSON lines and parquet."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from osmose.errors import UserError, missing_extra
+
+SUFFIXES = (".txt", ".jsonl", ".json", ".parquet")
+_FIELDS = "'text', or 'prompt' and 'completion'"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text, of which the part behind the prompt is to be learned.
+
+    Attributes:
+        text: what is learned.
+        prompt: what stands before it and is only read.
+        place: where it was found, for people.
+    """
+
+    text: str
+    prompt: str
+    place: str
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """The documents of a file, or of all files in a folder and those below it, in the order of their names.
+
+    A `.txt` file is one document. A line of JSON and a row of parquet are one each: the field `text`, or `prompt` and
+    `completion`.
+
+    Raises:
+        UserError: when there are no such files, one cannot be read, is not UTF-8, lacks these fields, or a document is empty.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+        if not files:
+            raise UserError(f"{path} holds no text: give a folder or file of {', '.join(SUFFIXES)}")
+    elif path.suffix in SUFFIXES:
+        files = [path]
+    else:
+        raise UserError(f"'{path}' is no text: give a folder or file of {', '.join(SUFFIXES)}")
+    for file in files:
+        yield from _parquet(file) if file.suffix == ".parquet" else _text(file)
+
+
+def _text(file: Path) -> Iterator[Document]:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file} is not UTF-8: byte {error.start} is 0x{content[error.start]:02x}; convert it, for example with iconv"
+        ) from None
+    if file.suffix == ".txt":
+        yield _document({"text": text}, str(file))
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{file}, line {number} is not JSON ({error}): write one object a line") from None
+        yield _document(row, f"{file}, line {number}")
+
+
+def _parquet(file: Path) -> Iterator[Document]:
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ModuleNotFoundError as error:
+        raise missing_extra("parquet files need", "study") from error
+    try:
+        opened = parquet.ParquetFile(file)
+        wanted = [name for name in ("text", "prompt", "completion") if name in opened.schema_arrow.names]
+        number = 0
+        for batch in opened.iter_batches(columns=wanted):
+            for row in batch.to_pylist():
+                number += 1
+                yield _document(row, f"{file}, row {number}")
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise UserError(f"cannot read {file}: {' '.join(str(error).split())}") from None
+
+
+def _document(row: Any, place: str) -> Document:
+    if not isinstance(row, dict) or not ("text" in row or {"prompt", "completion"} <= row.keys()):
+        raise UserError(f"{place} has no {_FIELDS}: name its fields so")
+    text, prompt = (row["text"], "") if "text" in row else (row["completion"], row["prompt"])
+    if not isinstance(text, str) or not isinstance(prompt, str):
+        raise UserError(f"{place}: {_FIELDS} must be texts")
+    if not text.strip():
+        raise UserError(f"{place} is empty: leave it out")
+    return Document(text, prompt, place)
