@@ -1,6 +1,6 @@
 """What a distillation loss from hidden states costs, forward and backward, beside peers that are installed.
 
-    pip install --no-deps trl==1.16.0 liger-kernel==0.8.5 torchtune==0.6.1 nvidia-modelopt==0.47.0 pulp accelerate datasets
+    pip install trl==1.16.0 liger-kernel==0.8.5 torchtune==0.6.1 torchao==0.9.0 torchdata nvidia-modelopt==0.47.0
     python benchmarks/language_losses.py [--rounds 7]
 
 Gradients go to the student's hidden states and head; half of the rows are masked; float32, one thread. Each round takes every
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from osmose import recipe
+from osmose import recipe, torchvision_ops
 from osmose.engine.fabric import make_fabric
 from osmose.losses.heads import Head
 from osmose.losses.language import Objective, States, distil_tokens
@@ -207,6 +207,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    torchvision_ops.install()
     rows = [table(*size, name, options.rounds) for size in SIZES for name in BETAS]
     made_on = environment(make_fabric(recipe.Recipe(student="fresh:zoo:mlp-xs", threads=1)))
     print(json.dumps({"rows": rows, "environment": made_on}, indent=2))
