@@ -156,9 +156,11 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument("store", metavar="DIR", help="the store")
     remove.add_argument("keys", metavar="KEY", nargs="+", help="as listed, or all")
     report = command(
-        "report", _report, "Write the report of a run or a comparison again: one HTML file that needs nothing else."
+        "report",
+        _report,
+        "Write the report of a run, a comparison or a study again: one HTML file that needs nothing else.",
     )
-    report.add_argument("folder", metavar="DIR", help="folder of a run, or of compare --output")
+    report.add_argument("folder", metavar="DIR", help="folder of a run, a study, or of compare --output")
     show = command("show", _show, "List what there is.")
     show.add_argument("what", choices=["models", "data", "methods", "augmentors", "recipes", "studies", "settings"])
     return parser

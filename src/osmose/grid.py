@@ -36,6 +36,7 @@ from osmose.figures.accuracy import Curve, curve, draw_accuracy
 from osmose.files import write_atomically
 from osmose.models import show_models
 from osmose.recipe import Plain, Recipe
+from osmose.report import report_study
 
 _KEYS = ("recipe", "base", "students", "teachers", "methods", "settings", "seeds", "skip_same")
 
@@ -136,7 +137,8 @@ def run(
 
     Args:
         study: the study's plain values.
-        folder: gets study.yaml, table.parquet, table.md, accuracy.svg, and in runs/ a folder, a recipe and a log for each run.
+        folder: gets study.yaml, table.parquet, table.md, accuracy.svg, report.html, and in runs/ a folder, a recipe and a log for
+            each run.
         command: how the table is made again, for table.md.
         jobs: runs at a time; each gets its share of the cores, where the study does not say how many threads it has.
         quiet: show no progress.
@@ -170,6 +172,7 @@ def run(
         )  # fmt: skip
         rows = tabulate(results)
         _draw(folder, [cell for cell in cells if cell.name in results])
+        report_study(folder)
     return {
         "runs": len(cells),
         "finished": len(results),

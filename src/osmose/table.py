@@ -1,6 +1,7 @@
 """A study's table: one row a run, a summary per method, written as parquet and markdown."""
 
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -15,14 +16,14 @@ PARTS = {"test": "", "held-out": "heldout_", "test, chosen epoch": "chosen_"}
 """What a summary is made for, and the prefix of its columns: both parts after the last epoch, and the test part after the
 epoch that was best on the held-out part."""
 
-_LEGEND = """\
+LEGEND = """\
 Success rate of a student: the share of its teachers with a positive transfer delta. Its median is over students; pooled is over
 all pairs. A pair's delta, gain and loss are means over its seeds; seed sd is the standard deviation between a pair's seeds
 (root mean square over pairs). Better and worse: the share of runs, seeds counted singly, whose change McNemar's test finds
 significant (p < 0.05). After is the mean accuracy; corrupted that on corrupted test images, with its deviation over runs. Deltas
 in points, all else in percent. A control without a teacher counts each student as one pair."""
 
-_SUMMARY = {
+SUMMARY = {
     "on": "part", "method": "method", "settings": "settings", "students": "students", "pairs": "pairs", "runs": "runs",
     "success, median": "success_rate_median", "pooled": "success_rate_pooled", "delta, mean": "delta_mean",
     "median": "delta_median", "min": "delta_min", "max": "delta_max", "seed sd": "delta_seed_sd",
@@ -30,13 +31,14 @@ _SUMMARY = {
     "after": "accuracy_mean", "corrupted": "corrupted_mean", "its sd": "corrupted_sd",
     "mse, median": "mse_median", "smallest": "mse_min", "largest": "mse_max",
 }  # fmt: skip
-_RUNS = {
+RUNS = {
     "student": "student", "teacher": "teacher", "method": "method", "settings": "settings", "seed": "seed",
     "before": "accuracy_before", "after": "accuracy_after", "delta": "transfer_delta", "gain": "knowledge_gain",
     "loss": "knowledge_loss", "p": "mcnemar_p", "held-out delta": "heldout_transfer_delta",
     "chosen epoch": "chosen_epoch", "its delta": "chosen_transfer_delta", "mse before": "mse_before",
     "mse after": "mse_after", "seconds": "seconds",
 }  # fmt: skip
+"""Columns of the two tables for people: heading and key."""
 
 
 def check_installed() -> None:
@@ -141,18 +143,42 @@ def write(folder: Path, rows: Sequence[Row], about: Mapping[str, str]) -> None:
 
     columns = dict.fromkeys(key for one in rows for key in one)
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({key: [one.get(key) for one in rows] for key in columns}), buffer)
+    made = pyarrow.table({key: [one.get(key) for one in rows] for key in columns})
+    pyarrow.parquet.write_table(made.replace_schema_metadata({"about": json.dumps(about)}), buffer)
     write_atomically(folder / "table.parquet", buffer.getbuffer())
     text = [f"# Study {folder.name}\n", *(f"- {heading}: {value}" for heading, value in about.items())]
     summary = summarise(rows)
     if summary:
-        text += ["\n## Summary\n", _markdown(summary, _SUMMARY)]
+        text += ["\n## Summary\n", _markdown(summary, SUMMARY)]
         if any("delta_mean" in one for one in summary):
-            text += ["\n" + _LEGEND]
+            text += ["\n" + LEGEND]
     if rows:
-        text += ["\n## Runs\n", _markdown(rows, _RUNS)]
+        text += ["\n## Runs\n", _markdown(rows, RUNS)]
         text += ["\nMeasured on the test part, accuracies in percent of samples; table.parquet has every column."]
     write_atomically(folder / "table.md", ("\n".join(text) + "\n").encode())
+
+
+def read(folder: Path) -> tuple[list[Row], dict[str, str]]:
+    """The rows of a study's table.parquet, and what stands above its tables.
+
+    Raises:
+        UserError: where tables cannot be read.
+    """
+    check_installed()
+    import pyarrow.parquet
+
+    made = pyarrow.parquet.read_table(folder / "table.parquet")
+    rows = [{key: value for key, value in one.items() if value is not None} for one in made.to_pylist()]
+    identity = ("student", "teacher", "method", "settings", "seed", "data", "folder")
+    about: dict[str, str] = json.loads((made.schema.metadata or {}).get(b"about", b"{}"))
+    return [{**dict.fromkeys(identity), **one} for one in rows], about
+
+
+def cells(rows: Sequence[Row], columns: Mapping[str, str]) -> tuple[list[str], list[list[str]], list[bool]]:
+    """Of the columns (heading to key) that any row fills: the headings, each row's texts, and which columns hold numbers."""
+    filled = {heading: key for heading, key in columns.items() if any(one.get(key) not in (None, "") for one in rows)}
+    numeric = [any(isinstance(one.get(key), int | float) for one in rows) for key in filled.values()]
+    return list(filled), [[_text(key, one.get(key)) for key in filled.values()] for one in rows], numeric
 
 
 def _flat(value: Any, name: str = "") -> Row:
@@ -166,11 +192,8 @@ def _flat(value: Any, name: str = "") -> Row:
 
 
 def _markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
-    """A table of the columns (heading to key) that any row fills."""
-    filled = {heading: key for heading, key in columns.items() if any(one.get(key) not in (None, "") for one in rows)}
-    numeric = {key: any(isinstance(one.get(key), int | float) for one in rows) for key in filled.values()}
-    lines = [list(filled), ["---:" if numeric[key] else "---" for key in filled.values()]]
-    lines += [[_text(key, one.get(key)) for key in filled.values()] for one in rows]
+    headings, texts, numeric = cells(rows, columns)
+    lines = [headings, ["---:" if number else "---" for number in numeric], *texts]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
