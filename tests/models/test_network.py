@@ -320,11 +320,11 @@ def test_the_wrapper_costs_microseconds():
     x = torch.rand(1, 1, 2, 2)
 
     def seconds(call):
-        start = time.perf_counter()
+        start = time.thread_time()
         for _ in range(200):
             call(x)
-        return (time.perf_counter() - start) / 200
+        return (time.thread_time() - start) / 200
 
     with torch.no_grad():
-        overhead = min(seconds(network) for _ in range(10)) - min(seconds(body) for _ in range(10))
+        overhead = min(seconds(network) for _ in range(20)) - min(seconds(body) for _ in range(20))
     assert overhead < 50e-6
