@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from osmose.errors import UserError
 from osmose.report.comparison import NUMBERS, report_comparison, write_comparison
 from osmose.report.run import report_run
 from osmose.report.study import report_study
@@ -22,4 +23,6 @@ def report(folder: Path) -> list[Path]:
     if (folder / "result.json").exists():
         return [report_run(folder)]
     stages = sorted(path.parent for path in folder.glob("*/result.json"))
-    return [report_run(path) for path in stages or [folder]]
+    if not stages:
+        raise UserError(f"{folder} has no finished run, study or comparison: give the folder that one of them wrote")
+    return [report_run(path) for path in stages]

@@ -51,7 +51,7 @@ def report_comparison(folder: Path) -> Path:
         Tile("same answer, median", f"{median([pair['agreement'] for pair in pairs]):.1f} %"),
     ]
     sections = [
-        *(_ranking(numbers) if numbers["ranking"] else []),
+        *([_ranking(numbers)] if numbers["ranking"] else []),
         _matrix(pairs, [model["model"] for model in models]),
         _against_difference(pairs, numbers["uniform_entropy"]),
         _classes(pairs),
@@ -65,7 +65,7 @@ def report_comparison(folder: Path) -> Path:
     return path
 
 
-def _ranking(numbers: Mapping[str, Any]) -> list[Section]:
+def _ranking(numbers: Mapping[str, Any]) -> Section:
     rows = [
         [
             str(place), row["teacher"], f"{row['knows']:.2f}", f"{row['positive_flips']:.2f}",
@@ -76,7 +76,7 @@ def _ranking(numbers: Mapping[str, Any]) -> list[Section]:
     columns = ["", "teacher", "knows", "positive flips", "negative flips", "accuracy"]
     classes = f" of {', '.join(numbers['chosen_classes'])}" if numbers["chosen_classes"] else ""
     text = f"By what they know{classes} and the student does not, in percent of the samples."
-    return [Section(f"Teachers for {numbers['student']}, best first", text, columns=columns, rows=rows)]
+    return Section(f"Teachers for {numbers['student']}, best first", text, columns=columns, rows=rows)
 
 
 def _matrix(pairs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Section:
