@@ -105,7 +105,7 @@ def test_commands_are_understood(
     monkeypatch.setattr(
         api, "robustness", lambda models, *, corruptions, **_: reached.extend([*models, *parse(corruptions)])
     )
-    monkeypatch.setattr(report, "report_run", lambda folder: reached.append(str(folder)))
+    monkeypatch.setattr(report, "report", lambda folder: reached.append(str(folder)) or [folder])
     monkeypatch.setattr(comparison, "compare", lambda models, **_: reached.extend(models))
     monkeypatch.setattr(stores, "build", lambda made, **_: reached.append(made.student))
     for action in ("listed", "verify"):
