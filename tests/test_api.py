@@ -46,7 +46,7 @@ def teacher(grey):
     """A linear network that does better than chance, so that it passes the pair check."""
     data = load_data(grey)
     net = linear(1)
-    x, y = data.train.images.read(torch.arange(len(data.train))).float() / 255, data.train.labels
+    x, y = data.train.inputs.read(torch.arange(len(data.train))).float() / 255, data.train.labels
     optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
     for _ in range(60):
         optimiser.zero_grad()
@@ -185,7 +185,7 @@ def test_evaluate_leaves_a_module_as_it_is(grey):
     numbers = api.evaluate(module, data=grey)
     same(before, untouched(module))
     split = load_data(grey).test()
-    right = copy.deepcopy(module).eval()(split.images.read(torch.arange(80)).float() / 255).argmax(-1) == split.labels
+    right = copy.deepcopy(module).eval()(split.inputs.read(torch.arange(80)).float() / 255).argmax(-1) == split.labels
     assert numbers["accuracy"] == pytest.approx(100 * right.float().mean().item())
     assert api.evaluate(linear(1), data=grey)["samples"] == 80
     with pytest.raises(UserError, match=r"knows 5 classes, .* has 4"):
@@ -199,7 +199,7 @@ def test_evaluate_numbers(monkeypatch, grey):
     module = nn.Sequential(nn.Flatten(), nn.Linear(144, 1))
     said = api.evaluate(module, data=grey)
     split = numbers.test()
-    values = copy.deepcopy(module)(split.images.read(torch.arange(80)).float() / 255)[:, 0]
+    values = copy.deepcopy(module)(split.inputs.read(torch.arange(80)).float() / 255)[:, 0]
     assert said["mse"] == pytest.approx(((values - split.labels) ** 2).mean().item())
     assert "accuracy" not in said
     with pytest.raises(UserError, match="has 4 outputs and .* one number a sample"):

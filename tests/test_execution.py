@@ -30,6 +30,7 @@ from osmose.methods.supervised import Supervised
 from osmose.models import load_model
 from osmose.random import generator, seed_of
 from osmose.recipe import resolve
+from osmose.tasks import images
 
 DROPOUT = {"student": "fresh:zoo:vit-m", "teacher": "fresh:zoo:cnn-xs"}
 BATCH_NORM = {"student": "fresh:zoo:cnn-s", "teacher": "fresh:zoo:vit-xs"}
@@ -95,7 +96,7 @@ def test_a_whole_transfer_is_the_papers_algorithm_in_plain_torch(execute, tmp_pa
             optimiser.param_groups[0]["lr"] = peak * ((now + 1) / warm if now < warm else cosine)
             optimiser.zero_grad()
             for rows in order[40 * step : 40 * (step + 1)].chunk(2):
-                x = views(data.train.images.read(rows), data.train.index[rows], epoch)
+                x = views(data.train.inputs.read(rows), data.train.index[rows], epoch)
                 y = data.train.labels[rows]
                 with torch.no_grad():
                     z_t, z_st = teacher(x).logits, initial(x).logits
@@ -194,7 +195,7 @@ def test_the_test_part_is_read_once_and_only_after_the_last_step(execute, monkey
         data = load_data(*args, **settings)
         return replace(data, test=lambda: events.append("test read") or data.test())
 
-    monkeypatch.setattr(execution, "load_data", watched)
+    monkeypatch.setattr(images, "load_data", watched)
     after_step(12, lambda: events.append("last step"))
     execute(tmp_path / "run", method={"target": "partition", "optimiser": {"schedule": "plateau"}})
     assert events == ["last step", "test read"]
@@ -265,11 +266,11 @@ def test_a_damaged_newest_checkpoint(execute, left, undisturbed, after_step, tmp
 
 
 def test_a_crash_while_the_result_is_measured(execute, left, undisturbed, monkeypatch, tmp_path):
-    measure = execution.measure
-    monkeypatch.setattr(execution, "measure", lambda *_: crash())
+    measure = images.measure
+    monkeypatch.setattr(images, "measure", lambda *_: crash())
     with pytest.raises(Crash):
         execute(tmp_path / "run")
-    monkeypatch.setattr(execution, "measure", measure)
+    monkeypatch.setattr(images, "measure", measure)
     execute(tmp_path / "run")
     assert left(tmp_path / "run") == undisturbed()
 
@@ -281,11 +282,11 @@ def test_a_plateau_that_ended_the_run_stays_ended_after_a_crash(execute, left, m
     }
     execute(tmp_path / "whole", **changes)
     assert metrics(tmp_path / "whole")[-1]["epoch"] < 30
-    measure = execution.measure
-    monkeypatch.setattr(execution, "measure", lambda *_: crash())
+    measure = images.measure
+    monkeypatch.setattr(images, "measure", lambda *_: crash())
     with pytest.raises(Crash):
         execute(tmp_path / "run", **changes)
-    monkeypatch.setattr(execution, "measure", measure)
+    monkeypatch.setattr(images, "measure", measure)
     execute(tmp_path / "run", **changes)
     assert left(tmp_path / "run") == left(tmp_path / "whole")
 
@@ -531,8 +532,8 @@ def test_bf16_mixed_is_autocast_around_the_student_alone(execute, tmp_path, grey
     student = load_model("fresh:zoo:mlp-xs", stream="student/init", **build).train()
     teacher = load_model("fresh:zoo:cnn-xs", stream="teacher1/init", **build).eval()
     optimiser = torch.optim.SGD(student.parameters(), lr=0.5 * 40 / 256, momentum=0.9, weight_decay=1e-3)
-    for _, images, *_ in Loader(load_data(grey).train, batch_size=40, seed=0).epoch(0):
-        x = images.float() / 255
+    for _, pixels, *_ in Loader(load_data(grey).train, batch_size=40, seed=0).epoch(0):
+        x = pixels.float() / 255
         with torch.no_grad():
             taught = teacher(x).logits
         with torch.autocast("cpu", torch.bfloat16):
@@ -561,8 +562,8 @@ def test_frozen_networks_have_a_precision_of_their_own(execute, tmp_path, grey):
     teacher = load_model("fresh:zoo:cnn-xs", stream="teacher1/init", **build).eval()
     teacher.to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(student.parameters(), lr=0.5 * 40 / 256, momentum=0.9, weight_decay=1e-3)
-    for _, images, *_ in Loader(load_data(grey).train, batch_size=40, seed=0).epoch(0):
-        x = images.float() / 255
+    for _, pixels, *_ in Loader(load_data(grey).train, batch_size=40, seed=0).epoch(0):
+        x = pixels.float() / 255
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             taught = teacher(x).logits.float()
         log_said, log_taught = (logits.div(4.0).log_softmax(-1) for logits in (student(x).logits, taught))

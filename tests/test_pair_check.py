@@ -167,7 +167,7 @@ def test_adaptations_are_noted(nameless):
 def trained(nameless):
     """A linear network without class names, trained until it is right on most of the data, and its copy with a shuffled head."""
     net = module(nameless)
-    x, y = nameless.train.images.read(torch.arange(len(nameless.train))).float() / 255, nameless.train.labels
+    x, y = nameless.train.inputs.read(torch.arange(len(nameless.train))).float() / 255, nameless.train.labels
     optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
     for _ in range(60):
         optimiser.zero_grad()

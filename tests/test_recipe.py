@@ -12,7 +12,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from osmose import execution
 from osmose import recipe as recipes
 from osmose.api import run
 from osmose.cli import _changes, _parser
@@ -22,6 +21,7 @@ from osmose.methods import METHODS
 from osmose.models import load_model
 from osmose.models.load_generator import load_generator
 from osmose.recipe import changed_stages, completed, merge, resolve, stages
+from osmose.tasks import images
 
 BASE = {"teacher": "zoo:cnn-s", "student": "zoo:vit-s"}
 
@@ -369,7 +369,7 @@ def test_packaged_recipes_run_shortened(name, colour, tmp_path, monkeypatch):
         data = load_data(*args, **settings)
         return replace(data, heldout=few(data.heldout), test=lambda: few(data.test()))
 
-    monkeypatch.setattr(execution, "load_data", load_few)
+    monkeypatch.setattr(images, "load_data", load_few)
 
     def small(model):
         if model.startswith(("$", "toy:")) or model == "fresh:vae":

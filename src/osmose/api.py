@@ -199,7 +199,7 @@ def evaluate(
     Raises:
         UserError: when the model's classes are not the data's, or the data has no such part.
     """
-    settings = recipes.data_settings(data)
+    settings = recipes.image_settings(data)
     loaded = load_data(**vars(settings))
     split, network = labelled_part(loaded, part), load_candidate(model, loaded)
     check_head(network.name, network, loaded)
@@ -243,7 +243,7 @@ def robustness(
     check(workers >= 0, "workers", workers, "at least 0")
     wanted = parse(corruptions)
     check_available(wanted)
-    settings = recipes.data_settings(data)
+    settings = recipes.image_settings(data)
     loaded = load_data(**vars(settings))
     if loaded.num_classes is None:
         raise UserError(f"{settings.name} has numbers for labels: robustness compares classes; use osmose evaluate")

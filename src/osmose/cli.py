@@ -400,6 +400,9 @@ def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
     from rich import box
     from rich.table import Table
 
+    if "perplexity_after" in numbers:
+        _show_text(numbers, console)
+        return
     if "accuracy_after" not in numbers:
         _show_pairs({key: numbers[key] for key in ("student", "mse_before", "mse_after")})
         return
@@ -441,6 +444,30 @@ def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
         console.print(
             "share of samples taught by " + ", ".join(f"{who} {v:.1%}" for who, v in numbers["share"].items())
         )
+    console.print(f"trained in {numbers['seconds']} s")
+
+
+def _show_text(numbers: dict[str, Any], console: "Console") -> None:
+    """The scores before and after, of each text that the models were tested on."""
+    from rich import box
+    from rich.table import Table
+
+    from osmose.report.text import score_table
+
+    for name, found in {numbers["data"]: numbers, **numbers["others"]}.items():
+        title = f"{numbers['student']} taught by {numbers['taught_by']}; {found['tokens']} test tokens of {name}"
+        columns, rows = score_table(found)
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            table.add_column(column, justify="left" if not column else "right")
+        for cells in rows:
+            table.add_row(*cells)
+        console.print(table)
+        console.print(
+            f"next tokens newly right {found['knowledge_gain']:.2f} %, newly wrong {found['knowledge_loss']:.2f} %"
+        )
+    if numbers["share"]:
+        console.print("share of tokens taught by " + ", ".join(f"{who} {v:.1%}" for who, v in numbers["share"].items()))
     console.print(f"trained in {numbers['seconds']} s")
 
 

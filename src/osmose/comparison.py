@@ -66,7 +66,7 @@ def compare(
     check(pairs is None or pairs >= 1, "pairs", pairs, "at least 1")
     if pairs is not None and student is not None:
         raise UserError("a ranking needs all of the student's pairs: leave out --pairs, or --student")
-    settings = None if data is None else recipes.data_settings(data)
+    settings = None if data is None else recipes.image_settings(data)
     loaded = load_data(**vars(settings)) if settings else None
     wanted = [name.strip() for name in classes]
     if loaded and loaded.classes:

@@ -12,15 +12,9 @@ from typing import Any
 
 import lightning_fabric
 import torch
-from torch import nn
 
-from osmose.data.batch import Batch
-from osmose.data.corruptions import check_available, parse
-from osmose.data.dataset import Dataset, Split, load_data
-from osmose.data.feed import ViewFeed
+from osmose.data.feed import LoaderFeed
 from osmose.data.loader import Loader
-from osmose.data.sources import find
-from osmose.data.views import Views
 from osmose.engine.chosen import Chosen
 from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.folder import RunFolder
@@ -28,30 +22,14 @@ from osmose.engine.loop import Engine
 from osmose.engine.method import Method
 from osmose.engine.progress import Progress
 from osmose.errors import UserError
-from osmose.evaluate import predict
-from osmose.evaluate.cost import cost
-from osmose.evaluate.heldout import HeldOut
-from osmose.measure import environment, measure, shares
-from osmose.methods import find_method
-from osmose.models import load_model
-from osmose.models.generator import Generator
-from osmose.models.load_generator import load_generator
-from osmose.models.network import Model, Network
-from osmose.pair_check import check_pair
+from osmose.measure import environment, shares
+from osmose.models.model import Model
 from osmose.processes import together
 from osmose.random import stream
 from osmose.recipe import Recipe, completed
 from osmose.report import report_run
-from osmose.signals import Frozen
 from osmose.signals.kept import check_space
-from osmose.weights import read_about, read_weights
-
-_DRAWN = 8
-"""Samples in a run's pictures."""
-
-Modules = Mapping[str, nn.Module]
-"""Networks given as modules, by role: "student", "teacher1", "teacher2", ...; and those of the method's
-section by the names they have there."""
+from osmose.tasks import Modules, Task, find_task
 
 
 @dataclass(frozen=True)
@@ -67,27 +45,6 @@ class Result:
     student: Model
     numbers: dict[str, Any]
     folder: Path
-
-
-@dataclass
-class Cast:
-    """Everything that takes part in a run.
-
-    Attributes:
-        data: the data.
-        student: the model that trains.
-        initial: its copy from before the run.
-        teachers: the teachers, by role.
-        notes: what people should know of how they were brought together.
-        modules: those that the method's section names.
-    """
-
-    data: Dataset
-    student: Model
-    initial: Model
-    teachers: dict[str, Network]
-    notes: list[str]
-    modules: Modules
 
 
 def execute(
@@ -126,33 +83,31 @@ def execute(
         finished = folder.result()
         if finished is not None:
             progress.message(f"{output} is finished; --fresh runs it again")
-            return Result(_product(recipe, output, modules), finished, output)
+            return Result(find_task(recipe).product(recipe, output, modules).eval(), finished, output)
         with together(fabric):
-            cast = gather(recipe, modules, products or {})
+            task = gather(recipe, modules, products or {})
             if not fresh:
-                _restore_unnamed(cast, output)
-            engine = prepare(recipe, cast, folder, fabric, progress)
+                _restore_unnamed(task, output)
+            engine = prepare(recipe, task, folder, fabric, progress)
             folder.begin()
             if first:
-                _keep_unnamed(cast, output, modules)
+                _keep_unnamed(task, output)
         chosen = engine.fit()
         student = _student(engine.method)
         with together(fabric):
             if first:
                 students = {"after": student, **_chosen_student(student, chosen)}
-                student.save(output / "student.safetensors", epoch=recipe.epochs)
                 for name, product in engine.method.products().items():
-                    if product is not student:
-                        product.save(output / f"{name}.safetensors", epoch=recipe.epochs)
+                    product.save(output / (name + product.suffix), epoch=recipe.epochs)
                 if "chosen" in students:
-                    students["chosen"].save(output / "student-chosen.safetensors", epoch=chosen.epoch)
-                measured = measure(recipe, cast.data, cast.initial, cast.teachers, students, fabric.device)
+                    students["chosen"].save(output / f"student-chosen{student.suffix}", epoch=chosen.epoch)
+                measured = task.measure(students, fabric.device)
                 measured.write(output)
                 numbers = measured.numbers
                 numbers["taught_by"] = engine.method.taught_by(list(recipe.roles.values()))
-                few = _plain_batch(cast.data.train, fabric.device)
-                everyone = {"student": student, **cast.teachers}
-                numbers["cost"] = {role: cost(model.to(fabric.device), few.x[:1]) for role, model in everyone.items()}
+                few = task.few(fabric.device)
+                everyone = {"student": student, **task.teachers}
+                numbers["cost"] = {role: task.cost(model.to(fabric.device)) for role, model in everyone.items()}
                 numbers["share"] = shares(folder.metrics)
                 if numbers["chosen"]:
                     numbers["chosen"] = {"epoch": chosen.epoch, **numbers["chosen"]}
@@ -162,117 +117,52 @@ def execute(
         return Result(student.cpu().eval(), folder.result() or {}, output)
 
 
-def gather(recipe: Recipe, modules: Modules, products: Mapping[str, Path]) -> Cast:
+def gather(recipe: Recipe, modules: Modules, products: Mapping[str, Path]) -> Task:
     """Load a recipe's data and networks; modules and products as in `execute`."""
-    data = load_data(**vars(recipe.data))
-    wanted: dict[str, Any] = {
-        "classes": data.classes,
-        "num_classes": data.num_classes or 1,
-        "channels": data.channels,
-        "image_size": data.image_size,
-        "seed": recipe.seed,
-    }
-
-    notes: list[str] = []
-
-    def load(role: str, name: str) -> Network:
-        if role in modules:
-            network = load_model(copy.deepcopy(modules[role]), channels=data.channels)
-        else:
-            place = f"file:{products[name]}" if name in products else name
-            network = load_model(place, stream=f"{role}/init", **wanted)
-        if data.classes and network.classes != data.classes and network.reorder(data.classes):
-            notes.append(
-                f"{role} {network.name} has the classes of {data.name} in another order: its outputs are reordered"
-            )
-        return network
-
-    if find_method(recipe.method["name"]).trains is Generator:
-        student: Model = load_generator(
-            copy.deepcopy(modules.get("student", recipe.student)),
-            channels=data.channels, image_size=data.image_size, seed=recipe.seed, stream="student/init",
-        )  # fmt: skip
-    else:
-        student = load("student", recipe.student)
-    teachers = {role: load(role, name) for role, name in recipe.roles.items()}
-    return Cast(data, student, copy.deepcopy(student), teachers, notes, modules)
+    return find_task(recipe).gather(recipe, modules, products)
 
 
 def check_names(recipes: Iterable[Recipe]) -> None:
-    """Raise `UserError` for an unknown model or data set in any of several recipes, before the first of them runs.
-
-    Weights from the hub are left to the runs, and so are the students of earlier stages.
-    """
+    """Raise `UserError` for an unknown model or data set in any of several recipes, before the first of them runs."""
     everything = list(recipes)
-    for data in dict.fromkeys(recipe.data.name for recipe in everything):
-        find(data)
-    networks = [recipe for recipe in everything if find_method(recipe.method["name"]).trains is Network]
-    models = (name for recipe in networks for name in (recipe.student, *recipe.roles.values()))
-    for model in dict.fromkeys(models):
-        if "timm:" not in model and not model.startswith("$"):
-            load_model(model, num_classes=10)
+    for task in {find_task(recipe): None for recipe in everything}:
+        task.check_names([recipe for recipe in everything if find_task(recipe) is task])
 
 
 def prepare(
-    recipe: Recipe, cast: Cast, folder: RunFolder, fabric: lightning_fabric.Fabric, progress: Progress
+    recipe: Recipe, task: Task, folder: RunFolder, fabric: lightning_fabric.Fabric, progress: Progress
 ) -> Engine:
     """The engine that trains a recipe's method, after the pair check."""
     cls, arguments = recipe.method_arguments()
-    mixed = recipe.frozen_precision == "bf16-mixed"
-    networks = {**cast.teachers, **({"initial": cast.initial} if isinstance(cast.initial, Network) else {})}
-    frozen = {role: Frozen(network, fabric.device, mixed=mixed) for role, network in networks.items()}
+    frozen = {role: task.frozen(network, fabric.device) for role, network in task.speakers().items()}
     with stream(recipe.seed, "method/init"):
-        method = cls(cast.student, frozen, **_with_modules(arguments, cast.modules))
-    check_available(parse(recipe.corruptions))
-    if recipe.corruptions and cast.data.task == "regression":
-        raise UserError(f"key 'corruptions' is of images with classes, {recipe.data.name} has numbers: leave it out")
-    names = {name: cast.teachers[role] for role, name in recipe.roles.items()}
-    notes = list(cast.notes)
-    if isinstance(cast.student, Network):
-        notes += check_pair(cast.student, names, cast.data, method)
+        method = cls(task.student, frozen, **_with_modules(arguments, task.modules))
+    notes = [*task.notes, *task.check(method)]
+    train = task.data.train
     with stream(recipe.seed, "method/fit"):
-        method.fit_to(cast.data.train.images.shape, cast.data.train.index)
+        method.fit_to(train.inputs.shape, train.index)
     if recipe.precision == "bf16-mixed":
         # The layout of the fast bfloat16 convolutions; torch's types lack it.
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if recipe.blend.mixes and "whole labels" in method.needs():
-        raise UserError(
-            f"blend {recipe.blend.name} mixes labels and the method asks for each sample's class: use a target that needs no "
-            "labels, as teacher or partition-unsupervised, or another blend"
-        )
-    idle = [f"view.{key}" for key in recipe.view.without_effect(cast.data.channels)]
-    if idle:
-        notes.append(f"{', '.join(idle)}: without effect on images of one channel")
     shards = recipe.accumulate * fabric.world_size
-    loader = Loader(
-        cast.data.train, batch_size=recipe.batch_size, seed=recipe.seed, shards=shards, workers=recipe.workers
-    )
+    loader = Loader(train, batch_size=recipe.batch_size, seed=recipe.seed, shards=shards, workers=recipe.workers)
     if loader.batch_size < recipe.batch_size:
-        notes.append(f"a step takes {loader.batch_size} samples, not {recipe.batch_size}: {cast.data.name} has no more")
+        notes.append(f"a step takes {loader.batch_size} samples, not {recipe.batch_size}: {task.data.name} has no more")
+    feed = task.feed(loader, fabric.device)
     for role, fields in method.reads().items():
         frozen[role].expect(fields)
-        if recipe.blend.name == "none":
-            recipe.signals.attach(
-                frozen[role], role, fields, cast.data, recipe.view, loader.shard_size, progress.message
-            )
+        if feed.numbered:
+            recipe.signals.attach(frozen[role], role, task.data, recipe.viewed, loader.shard_size, progress.message)
     kept = [one.kept for one in frozen.values() if one.kept]
     if kept:
         loader.kept = {one.role: one.reader for one in kept}
         notes.append(check_space(kept, recipe.views))
     elif recipe.signals.store:
         notes.append("signals.store: without effect, as the method asks for no signals of views, or blend changes them")
-    engine = Engine(
-        fabric,
-        method,
-        ViewFeed(loader, recipe.view, fabric.device, recipe.blend, cast.data.num_classes),
-        replace(recipe, batch_size=loader.batch_size),
-        folder,
-        frozen=frozen,
-        progress=progress,
-    )
-    if cast.data.heldout is not None:
-        engine.evaluate = HeldOut(cast.initial, lambda: _student(method), cast.data.heldout, fabric)
-    elif any(player.plateau for player in engine.players.values()):
+    settings = replace(recipe, batch_size=loader.batch_size)
+    engine = Engine(fabric, method, feed, settings, folder, frozen=frozen, progress=progress)
+    engine.evaluate = task.score(lambda: _student(method), fabric)
+    if engine.evaluate is None and any(player.plateau for player in engine.players.values()):
         raise UserError(f"schedule plateau needs held-out samples, {recipe.data.name} has none: set data.heldout")
     for note in notes:
         progress.message(f"note: {note}")
@@ -303,41 +193,26 @@ def _chosen_student(student: Model, chosen: Chosen) -> dict[str, Model]:
     return {"chosen": best}
 
 
-def _plain_batch(train: Split, device: torch.device) -> Batch:
-    """A few training samples as they are."""
-    few = train.subset(torch.linspace(0, len(train) - 1, min(_DRAWN, len(train))).long())
-    x = Views.plain(few.images.read(torch.arange(len(few)))).to(device)
-    return Batch(index=few.index, view=None, x=x, y=few.labels)
-
-
-def _product(recipe: Recipe, output: Path, modules: Modules) -> Model:
-    """The student of a finished run."""
-    path = output / "student.safetensors"
-    if find_method(recipe.method["name"]).trains is Generator:
-        about = read_about(path)["preprocessing"]
-        return load_generator(f"file:{path}", channels=about["channels"], image_size=about["size"]).eval()
-    if "student" not in modules:
-        return load_model(f"file:{path}").eval()
-    weights, about = read_weights(path)
-    student = load_model(copy.deepcopy(modules["student"]), channels=about["preprocessing"]["channels"])
-    student.body.load_state_dict(weights)
-    return student.eval()
-
-
-def _keep_unnamed(cast: Cast, output: Path, modules: Modules) -> None:
+def _keep_unnamed(task: Task, output: Path) -> None:
     """Keep what cannot be loaded by name again: the initial student, and teachers given as modules."""
     kept = output / "frozen"
     kept.mkdir(exist_ok=True)
-    for role, network in {"initial": cast.initial, **{r: n for r, n in cast.teachers.items() if r in modules}}.items():
-        if not (kept / f"{role}.safetensors").exists():
-            network.save(kept / f"{role}.safetensors")
+    unnamed = {"initial": task.initial, **{r: n for r, n in task.teachers.items() if r in task.modules}}
+    for role, network in unnamed.items():
+        place = kept / f"{role}{network.suffix}"
+        if not place.exists():
+            network.save(place)
 
 
-def _restore_unnamed(cast: Cast, output: Path) -> None:
-    for path in (output / "frozen").glob("*.safetensors"):
-        weights, _ = read_weights(path)
-        for network in [cast.student, cast.initial] if path.stem == "initial" else [cast.teachers[path.stem]]:
-            network.body.load_state_dict(weights)
+def _restore_unnamed(task: Task, output: Path) -> None:
+    for role, networks in {
+        "initial": [task.student, task.initial],
+        **{r: [n] for r, n in task.teachers.items()},
+    }.items():
+        for network in networks:
+            place = output / "frozen" / f"{role}{network.suffix}"
+            if place.exists():
+                network.restore(place)
 
 
 def estimate(recipe: Recipe) -> dict[str, Any]:
@@ -352,18 +227,16 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     """
     with torch_settings(recipe):
         fabric = make_fabric(recipe)
-        cast = gather(recipe, {}, {})
-        engine = prepare(recipe, cast, RunFolder(Path("."), recipe.plain(), owner=False), fabric, Progress(quiet=True))
+        task = gather(recipe, {}, {})
+        engine = prepare(recipe, task, RunFolder(Path("."), recipe.plain(), owner=False), fabric, Progress(quiet=True))
         kept = [one.kept for one in engine.frozen.values() if one.kept]
         signals = sum(one.need(recipe.views) for one in kept)
         for one in engine.frozen.values():
             one.kept = None
-        assert isinstance(engine.feed, ViewFeed)
+        assert isinstance(engine.feed, LoaderFeed)
         engine.feed.loader.kept = {}
         training = seconds_per_step(engine) * engine.clock().total
-        evaluation = recipe.epochs * (
-            seconds_of_evaluation(cast.student, cast.data.heldout) if cast.data.heldout else 0.0
-        )
+        evaluation = recipe.epochs * task.seconds_of_evaluation()
     product = sum(tensor.nbytes for tensor in _student(engine.method).state_dict().values())
     checkpoint = io.BytesIO()
     torch.save(engine.state(), checkpoint)
@@ -379,14 +252,6 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         "signals_mib": round(signals / 2**20, 1),
         "memory_mib": round(memory / 2**20),
     }
-
-
-def seconds_of_evaluation(network: Model, split: Split) -> float:
-    """Seconds to evaluate a network on a part of the data, from up to 500 of its samples."""
-    some = split.subset(torch.arange(min(500, len(split))))
-    started = time.monotonic()
-    predict(network, some)
-    return (time.monotonic() - started) * len(split) / len(some)
 
 
 def seconds_per_step(engine: Engine, limit: float = 5.0) -> float:

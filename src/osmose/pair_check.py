@@ -103,13 +103,13 @@ def _try(who: str, network: Network, data: Dataset) -> None:
     two = data.train.subset(torch.tensor([0, len(data.train) - 1]))
     was_training = network.training
     try:
-        logits = network.eval()(Views.plain(two.images.read(torch.arange(2)).to(network.mean.device))).logits
+        logits = network.eval()(Views.plain(two.inputs.read(torch.arange(2)).to(network.mean.device))).logits
     except UserError:
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{who} fails on images of {'x'.join(map(str, two.images.shape))} ({reason}): give a network that takes float32 "
+            f"{who} fails on images of {'x'.join(map(str, two.inputs.shape))} ({reason}): give a network that takes float32 "
             "images of this size, or load_model(module, size=...) with the size it takes"
         ) from error
     network.train(was_training)

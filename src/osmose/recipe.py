@@ -22,12 +22,14 @@ import yaml
 
 from osmose.augmentors.registry import find_augmentor
 from osmose.data.blend import Blend
+from osmose.data.corpus import TEXT
 from osmose.data.sources import find
 from osmose.data.views import Views
 from osmose.engine.method import Method
 from osmose.engine.settings import Training
 from osmose.errors import UserError, unknown
 from osmose.methods import METHODS, find_method
+from osmose.models.language import LanguageModel
 from osmose.signals import Signals
 from osmose.targets import find_target
 
@@ -58,6 +60,31 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Text:
+    """Which text, and how it is cut.
+
+    Args:
+        name: "text:PATH", a file or folder of .txt, .jsonl, .json and .parquet files; "text:hf:NAME" from the hub.
+        length: tokens of a block, which is one sample; documents are packed into blocks side by side.
+        separator: what divides a .txt file into documents, for example a blank line; none takes a file as one document.
+        heldout: share of the training documents held out, where the folder has no files validation*.
+        test: share of all documents that is the test part, where the folder has no files test*.
+        fraction: share of the training part's blocks to use.
+        split_seed: seed of every choice of documents and blocks.
+        others: further texts, of which students and teachers are tested on the test part too.
+    """
+
+    name: str = ""
+    length: int = 512
+    separator: str | None = None
+    heldout: float = 0.05
+    test: float = 0.05
+    fraction: float = 1.0
+    split_seed: int = 0
+    others: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe(Training):
     """Everything that determines a run.
 
@@ -75,7 +102,7 @@ class Recipe(Training):
 
     teacher: str | list[str] | None = None
     student: str = ""
-    data: Data = field(default_factory=Data)
+    data: Data | Text = field(default_factory=Data)
     view: Views = field(default_factory=Views)
     blend: Blend = field(default_factory=Blend)
     signals: Signals = field(default_factory=Signals)
@@ -91,7 +118,12 @@ class Recipe(Training):
     @property
     def views(self) -> int:
         """How many views of a sample the run shows."""
-        return min(self.view.count or self.epochs, self.epochs)
+        return 1 if isinstance(self.data, Text) else min(self.view.count or self.epochs, self.epochs)
+
+    @property
+    def viewed(self) -> Plain:
+        """What is done to a sample in each of them, as plain values."""
+        return {} if isinstance(self.data, Text) else _without(dataclasses.asdict(self.view), "count")
 
     def method_arguments(self) -> tuple[type[Method], Plain]:
         """The method and its constructor's keyword arguments, as typed objects."""
@@ -122,7 +154,11 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     _typed(cls, section, "method")
     if isinstance(section.get("target"), str):
         find_target(section["target"])
-    arguments = _typed(Recipe, values, "", skip=frozenset({"method"}))
+    data = data_settings(values.pop("data", {}))
+    if isinstance(data, Text) != (cls.trains is LanguageModel):
+        fitting = [name for name, one in METHODS.items() if isinstance(data, Text) == (one.trains is LanguageModel)]
+        raise UserError(f"method {name} does not work on {data.name}: use {' or '.join(fitting)}, or other data")
+    arguments = {"data": data, **_typed(Recipe, values, "", skip=frozenset({"data", "method"}))}
     if not arguments["student"]:
         raise UserError("the recipe names no student: give --student; see `osmose show models`")
     resolved = _plain(_parser(cls).parse_object(section).as_dict())
@@ -148,6 +184,7 @@ def completed(saved: Plain) -> Plain:
         return {"stages": [{"name": stage["name"], **completed(_without(stage, "name"))} for stage in saved["stages"]]}
     method = saved.get("method", {}).get("name")
     known = {"method": _defaults(METHODS[method])} if method in METHODS else {}
+    known["data"] = _defaults(_data_kind(saved.get("data", {})))
     return _filled(saved, _defaults(Recipe) | known)
 
 
@@ -163,13 +200,18 @@ def _augmentor(section: Any, dotted: str) -> Any:
     return {"name": section["name"], **_plain(_parser(cls).parse_object(settings).as_dict())}
 
 
-def data_settings(section: str | Mapping[str, Any]) -> Data:
+def data_settings(section: Any) -> Data | Text:
     """The section `data` of a recipe, or a data set's name, as settings.
 
     Raises:
         UserError: for an unknown key or a value of another type.
     """
-    return Data(**_typed(Data, {"name": section} if isinstance(section, str) else section, "data"))
+    if not isinstance(section, str | Mapping):
+        raise UserError(f"key 'data' is {section!r}: expected a data set's name, or a section; see `osmose show data`")
+    given = {"name": section} if isinstance(section, str) else section
+    kind = _data_kind(given)
+    settings: Data | Text = kind(**_typed(kind, given, "data"))
+    return settings
 
 
 def load(name: str) -> Plain:
@@ -286,9 +328,30 @@ def _products(value: Any) -> list[str]:
 def describe(cls: type) -> list[dict[str, Any]]:
     """The keys of a section, from its class's constructor: key, default and meaning of each."""
     meanings = {action.dest: action.help for action in _parser(cls)._actions}
-    return [
+    rows = [
         {"key": key, "default": value, "meaning": meanings.get(key)} for key, value in _flat(_defaults(cls)).items()
     ]
+    if cls is Recipe:
+        rows += [{**row, "key": f"data.{row['key']}"} for row in describe(Data)]
+        rows += [{**row, "key": f"data.{row['key']}", "for": "text"} for row in describe(Text)]
+    return rows
+
+
+def _data_kind(section: Mapping[str, Any]) -> Any:
+    """The class of the section `data`, `Data` or `Text`."""
+    return Text if str(section.get("name", "")).startswith(TEXT) else Data
+
+
+def image_settings(section: Any) -> Data:
+    """The same, of a data set of images.
+
+    Raises:
+        UserError: for text.
+    """
+    settings = data_settings(section)
+    if isinstance(settings, Text):
+        raise UserError(f"'{settings.name}' is text, and this compares networks of images: see docs/guides/language.md")
+    return settings
 
 
 @cache
@@ -339,8 +402,10 @@ def _mapping(text: str, name: str) -> Plain:
 
 
 def _parser(cls: type, skip: frozenset[str] = frozenset()) -> jsonargparse.ArgumentParser:
+    """The parser of a section; what `data` may hold depends on its name, so that has one of its own."""
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(cls, skip={"student", "frozen"} | skip if issubclass(cls, Method) else set(skip))
+    apart = {"student", "frozen"} if issubclass(cls, Method) else {"data"} if cls is Recipe else set()
+    parser.add_class_arguments(cls, skip=apart | skip)
     return parser
 
 

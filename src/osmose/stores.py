@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from osmose.data.feed import ViewFeed
+from osmose.data.feed import LoaderFeed
 from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.folder import RunFolder
 from osmose.engine.progress import Progress
@@ -40,11 +40,11 @@ def build(recipe: Recipe, *, quiet: bool = False) -> dict[str, Any]:
         folder = RunFolder(Path(), recipe.plain(), owner=False)
         engine = prepare(recipe, gather(recipe, {}, {}), folder, fabric, progress)
         networks = [one for one in engine.frozen.values() if one.kept]
-        if not networks or recipe.blend.name != "none":
+        if not networks:
             raise UserError(
                 "a run of this recipe keeps no signals: its method asks for none, or blend mixes its images"
             )
-        assert isinstance(engine.feed, ViewFeed)
+        assert isinstance(engine.feed, LoaderFeed)
         started = told = time.monotonic()
         samples, computed = len(engine.feed.loader.split), 0
         for view in range(recipe.views):

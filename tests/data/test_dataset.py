@@ -24,7 +24,7 @@ def test_the_embedded_set_is_complete_and_stratified():
     assert data.heldout.labels.bincount().tolist() == [600] * 10
     test = data.test()
     assert test.labels.bincount().tolist() == [1000] * 10
-    images = [split.images.read(torch.arange(len(split))) for split in (data.train, data.heldout, test)]
+    images = [split.inputs.read(torch.arange(len(split))) for split in (data.train, data.heldout, test)]
     assert all(x.dtype == torch.uint8 and x.shape[1:] == (1, 28, 28) for x in images)
     assert len({image.numpy().tobytes() for part in images for image in part}) == 28_000  # no image in two parts
     assert hashlib.sha256(images[2].numpy().tobytes()).hexdigest() == TEST_IMAGES
@@ -65,7 +65,7 @@ def test_idx_parts(folder):
 def test_pixels_belong_to_their_numbers(folder):
     raw = np.frombuffer(gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())[16:], np.uint8)
     data = load_data(f"idx:{folder}", fraction=0.5)
-    read = data.train.images.read(torch.arange(len(data.train)))
+    read = data.train.inputs.read(torch.arange(len(data.train)))
     assert np.array_equal(read.numpy()[:, 0], raw.reshape(100, 4, 5)[data.train.index.numpy()])
 
 

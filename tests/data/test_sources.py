@@ -51,7 +51,7 @@ def test_fashion_mnist_has_its_classes_and_says_how_to_get_it(folder, monkeypatc
 def test_what_mini_holds_out_is_held_out_of_the_whole_set(tmp_path, write_idx):
     """Wherever these images stand among the others."""
     mini = load_data("fashion-mnist-mini")
-    held, train = (split.images.read(torch.arange(30)) for split in (mini.heldout, mini.train))
+    held, train = (split.inputs.read(torch.arange(30)) for split in (mini.heldout, mini.train))
     images = torch.cat([train[:20], held, train[20:]])[:, 0].numpy()
     labels = torch.cat([mini.train.labels[:20], mini.heldout.labels[:30], mini.train.labels[20:30]]).numpy()
     for part in ("train", "t10k"):
@@ -125,10 +125,10 @@ def test_parquet_shards_in_order(tmp_path, colour, raw):
     write_parquet(tmp_path / "validation-00000-of-00001.parquet", colour[:3], [1, 1, 0], raw=raw)
     data = load_data(f"parquet:{tmp_path}", heldout=0)
     assert (data.classes, data.num_classes, data.channels, data.image_size) == (("cat", "dog"), 2, 3, (6, 8))
-    assert np.array_equal(data.train.images.read(torch.arange(20)).numpy(), colour.transpose(0, 3, 1, 2))
+    assert np.array_equal(data.train.inputs.read(torch.arange(20)).numpy(), colour.transpose(0, 3, 1, 2))
     assert data.train.labels.tolist() == [0, 1] * 6 + [1, 0] * 4
     test = data.test()
-    assert np.array_equal(test.images.read(torch.arange(3)).numpy(), colour[:3].transpose(0, 3, 1, 2))
+    assert np.array_equal(test.inputs.read(torch.arange(3)).numpy(), colour[:3].transpose(0, 3, 1, 2))
     assert test.labels.tolist() == [1, 1, 0]
 
 
@@ -139,8 +139,8 @@ def test_large_sets_are_decoded_on_read(tmp_path, colour, monkeypatch):
     monkeypatch.setattr("osmose.data.images.IN_MEMORY", 1)
     large = load_data(f"parquet:{tmp_path}")
     rows = torch.tensor([5, 0, 11])
-    assert torch.equal(large.train.images.read(rows), small.train.images.read(rows))
-    assert torch.equal(large.test().images.read(rows[1:2]), small.test().images.read(rows[1:2]))
+    assert torch.equal(large.train.inputs.read(rows), small.train.inputs.read(rows))
+    assert torch.equal(large.test().inputs.read(rows[1:2]), small.test().inputs.read(rows[1:2]))
     changed = colour.copy()
     changed[19, 0, 0, 0] ^= 1
     write_parquet(tmp_path / "train-0.parquet", changed, [0, 1] * 10)
@@ -221,7 +221,7 @@ def test_imagefolder_classes_are_the_sorted_folders(tree, colour):
     assert data.classes == ("cat", "dog")
     assert data.train.labels.tolist() == [0] * 10 + [1] * 10
     in_order = np.concatenate([colour[::2], colour[1::2]]).transpose(0, 3, 1, 2)
-    assert np.array_equal(data.train.images.read(torch.arange(20)).numpy(), in_order)
+    assert np.array_equal(data.train.inputs.read(torch.arange(20)).numpy(), in_order)
     assert data.test().labels.tolist() == [0, 1]
 
 
@@ -257,11 +257,11 @@ def test_resize_and_centre_crop(tmp_path):
         save(tmp_path / f"test/{i}/a.png", ramp)
     data = load_data(f"imagefolder:{tmp_path}", image_size=16, crop_ratio=0.8, heldout=0)
     assert data.image_size == (16, 16)
-    image = data.train.images.read(torch.tensor([0]))[0].double()
+    image = data.train.inputs.read(torch.tensor([0]))[0].double()
     columns, rows = (torch.arange(16) + 12 + 0.5) * 2 - 0.5, (torch.arange(16) + 2 + 0.5) * 2 - 0.5  # 40x80 -> 20x40
     assert (image[0] - 3 * columns).abs().max() <= 1.01
     assert (image[1] - 6 * rows[:, None]).abs().max() <= 1.01
-    whole = load_data(f"imagefolder:{tmp_path}", image_size=40, heldout=0).train.images.read(torch.tensor([0]))[0]
+    whole = load_data(f"imagefolder:{tmp_path}", image_size=40, heldout=0).train.inputs.read(torch.tensor([0]))[0]
     assert torch.equal(whole[0], torch.tensor(3 * np.arange(20, 60), dtype=torch.uint8).expand(40, 40))
 
 
@@ -275,7 +275,7 @@ def test_palette_and_grey_images_join_colour_ones(tree, colour):
     save(tree / "train/cat/02.png", colour[2, ..., 0])
     data = load_data(f"imagefolder:{tree}", heldout=0)
     assert data.channels == 3
-    grey = data.train.images.read(torch.tensor([1]))[0]
+    grey = data.train.inputs.read(torch.tensor([1]))[0]
     assert torch.equal(grey, torch.from_numpy(colour[2, ..., 0]).expand(3, 6, 8))
 
 

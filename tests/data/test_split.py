@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osmose.data.images import ImageRows, MemoryImages
+from osmose.data.images import MemoryImages
+from osmose.data.inputs import Rows
 from osmose.data.split import Split, stratified
 
 
@@ -51,8 +52,8 @@ def test_subsets_of_subsets_keep_pixels_labels_and_numbers():
     assert len(part) == 2
     assert part.index.tolist() == [117, 109]
     assert part.labels.tolist() == [17 % 3, 9 % 3]
-    assert part.images.read(torch.tensor([1, 0]))[:, 0, 0, 0].tolist() == [9, 17]
-    assert isinstance(part.images, ImageRows)
-    assert isinstance(part.images.images, MemoryImages)  # rows of rows do not pile up
+    assert part.inputs.read(torch.tensor([1, 0]))[:, 0, 0, 0].tolist() == [9, 17]
+    assert isinstance(part.inputs, Rows)
+    assert isinstance(part.inputs.inputs, MemoryImages)  # rows of rows do not pile up
     assert part.unlabelled().labels is None
     assert part.unlabelled().index.tolist() == [117, 109]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from osmose.data.text import Document, read_documents
+from osmose.data.text import Document, read_documents, text_files
 from osmose.errors import UserError
 
 LINES = [{"text": "one"}, {"prompt": "two plus two is", "completion": " four"}]
@@ -18,7 +18,7 @@ def test_all_kinds_of_files_in_the_order_of_their_names(tmp_path):
     (tmp_path / "deeper" / "c.jsonl").write_text("\n".join(map(json.dumps, LINES)) + "\n\n")
     parquet.write_table(pyarrow.table({"text": ["é", "日本"], "other": [1, 2]}), tmp_path / "a.parquet")
     (tmp_path / "ignored.csv").write_text("x")
-    found = list(read_documents(tmp_path))
+    found = [one for file in text_files(tmp_path) for one in read_documents(file)]
     assert [(one.prompt, one.text) for one in found] == [
         ("", "é"), ("", "日本"), ("", "a whole file\n\nof lines"), ("", "one"), ("two plus two is", " four"),
     ]  # fmt: skip
@@ -53,12 +53,19 @@ def test_one_file_and_a_byte_order_mark(tmp_path):
 def test_what_is_wrong_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
-        list(read_documents(tmp_path / name))
+        [one for file in text_files(tmp_path / name) for one in read_documents(file)]
     assert "\n" not in str(error.value)
 
 
 def test_folders_and_files_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="holds no text: give a folder or file of"):
-        list(read_documents(tmp_path))
+        text_files(tmp_path)
     with pytest.raises(UserError, match="cannot read .*nowhere.txt: No such file"):
         list(read_documents(tmp_path / "nowhere.txt"))
+
+
+def test_a_separator_divides_a_file(tmp_path):
+    (tmp_path / "a.txt").write_text("# one\n\nmore\n\n\n\ntwo\n")
+    found = list(read_documents(tmp_path / "a.txt", "\n\n"))
+    assert [one.text for one in found] == ["# one", "more", "two\n"]
+    assert found[2].place.endswith("a.txt, document 4")

@@ -20,7 +20,7 @@ def network():
 
 
 def test_rows_are_the_networks_logits_in_order(heldout, network):
-    images = heldout.images.read(torch.arange(60)).float() / 255
+    images = heldout.inputs.read(torch.arange(60)).float() / 255
     network.eval()
     with torch.no_grad():
         rows = torch.cat([network(images[i : i + 1]).logits for i in range(60)])

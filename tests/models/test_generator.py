@@ -110,7 +110,7 @@ def test_mistakes(tmp_path):
 def test_the_packaged_generator_draws_what_it_was_trained_on():
     """Held-out pictures, which it has not seen, to within a tenth of their variance; more noise changes them more."""
     data = load_data("fashion-mnist-mini")
-    x = Views.plain(data.heldout.images.read(torch.arange(0, 6000, 30)))
+    x = Views.plain(data.heldout.inputs.read(torch.arange(0, 6000, 30)))
     generator = load_generator("vae", channels=1, image_size=(28, 28)).eval()
     with torch.no_grad():
         error = generator.answer(x).mean().item()

@@ -16,7 +16,7 @@ def test_the_teacher_is_the_cosine():
     data = load_data("cosine")
     outputs = predict(load_model("toy:cosine"), data.test())
     assert len(data.test()) == 100
-    numbers = data.test().images.read(torch.arange(100)).flatten().tolist()
+    numbers = data.test().inputs.read(torch.arange(100)).flatten().tolist()
     assert max(map(abs, numbers)) > 9
     for output, label, number in zip(outputs.flatten().tolist(), data.test().labels.tolist(), numbers, strict=True):
         assert output == pytest.approx(math.cos(number), abs=1e-6)
@@ -25,7 +25,7 @@ def test_the_teacher_is_the_cosine():
 
 def test_training_numbers_do_not_show_the_period():
     data = load_data("cosine", heldout=0)
-    numbers = data.train.images.read(data.train.index)
+    numbers = data.train.inputs.read(data.train.index)
     assert numbers.shape == (10_000, 1, 1, 1)
     assert numbers.max() - numbers.min() < 2 * math.pi
     assert (data.task, data.num_classes) == ("regression", None)

@@ -35,7 +35,7 @@ def test_it_says_what_the_run_measured(finished, read_page):
         "How it learned",
         "Gained and lost, class by class",
         "Newly right",
-        "Who taught the samples",
+        "Who taught what",
         "Cost",
     ):
         assert heading in text

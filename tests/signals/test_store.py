@@ -15,7 +15,6 @@ from torch import nn
 from osmose import stores
 from osmose.data import load_data
 from osmose.data.batch import Batch
-from osmose.data.views import Views
 from osmose.engine.interrupt import Interrupted
 from osmose.engine.method import Step
 from osmose.engine.optimiser import Optimiser
@@ -37,9 +36,9 @@ def asked(monkeypatch):
     seen = []
     in_blocks = Frozen._in_blocks
 
-    def counted(frozen, x):
+    def counted(frozen, x, fields):
         seen.append(len(x))
-        return in_blocks(frozen, x)
+        return in_blocks(frozen, x, fields)
 
     monkeypatch.setattr(Frozen, "_in_blocks", counted)
     return seen
@@ -243,7 +242,8 @@ def test_another_module_with_the_same_weights_has_another_key(grey, tmp_path):
         torch.manual_seed(0)
         body = nn.Sequential(nn.Flatten(), nn.Linear(144, 8), activation, nn.Linear(8, 4))
         frozen = Frozen(load_model(body, classes=tuple("0123"), mean=(0.0,), std=(1.0,), channels=1))
-        Signals(store=str(tmp_path)).attach(frozen, "teacher1", ("logits",), load_data(grey), Views(), 40, print)
+        frozen.expect(("logits",))
+        Signals(store=str(tmp_path)).attach(frozen, "teacher1", load_data(grey), {}, 40, print)
         folders.add((frozen.digest, frozen.kept.folder))
     assert len({digest for digest, _ in folders}) == 1
     assert len(folders) == 2

@@ -16,6 +16,8 @@ class Augmentor(nn.Module, ABC):
     are its section of the recipe.
     """
 
+    suffix: ClassVar[str] = ".safetensors"
+    """How the names of its files end."""
     joint: ClassVar[bool] = False
     """Whether it trains in the student's own step, through a gradient reversal and without the invariance term."""
     group: int = 1

@@ -16,9 +16,12 @@ class Batch:
     Args:
         index: int64 [B], the samples' numbers in the data set's training part.
         view: number of the view, see `osmose.data.Views`; None where x is more than a view.
-        x: float32 [B, C, H, W] in [0, 1].
-        y: int64 [B] classes, float32 [B, classes] where samples are mixed, or float32 [B] for regression; None when unlabelled.
+        x: images, float32 [B, C, H, W] in [0, 1]; or tokens and the documents they belong to, int64 [B, 2, L].
+        y: int64 [B] classes, float32 [B, classes] where samples are mixed, or float32 [B] for regression; of tokens int64 [B, L]
+            those behind them, -100 where nothing is to be learned; None when unlabelled.
         signals: what was on disk of what frozen networks say of it.
+        count: where samples have parts that count, such as tokens: how many of the whole step's there are, over its number of
+            micro-batches; sums over a micro-batch divided by it average to the mean over the step.
     """
 
     index: Tensor
@@ -26,6 +29,7 @@ class Batch:
     x: Tensor
     y: Tensor | None
     signals: Signals = field(default_factory=dict)
+    count: float | None = None
 
     def rows(self, rows: slice) -> "Batch":
         """Some of its samples."""

@@ -55,7 +55,7 @@ class Dataset:
         """
         content = hashlib.sha256()
         for split in self.content:
-            content.update(split.images.digest())
+            content.update(split.inputs.digest())
             content.update(_labels(split).numpy().tobytes())
             content.update(split.index.numpy().tobytes())
         return content.hexdigest()
@@ -109,7 +109,7 @@ def load_data(
 
     labels = _labels(whole)
     task: Literal["classification", "regression"] = "regression" if labels.is_floating_point() else "classification"
-    channels, height, width = whole.images.shape
+    channels, height, width = whole.inputs.shape
     return Dataset(
         name=name,
         classes=parts.classes,
@@ -149,4 +149,4 @@ def _labels(split: Split) -> torch.Tensor:
 
 
 def _settled(split: Split) -> Split:
-    return replace(split, images=settle(split.images))
+    return replace(split, inputs=settle(split.inputs))

@@ -42,7 +42,7 @@ class Domain(Dataset[Tensor]):
         return len(self.split)
 
     def __getitem__(self, row: int) -> Tensor:
-        image = self.split.images.read(torch.tensor([row]))[0]
+        image = self.split.inputs.read(torch.tensor([row]))[0]
         if self.corruption is None:
             return image
         seed = seed_of(self.corruption.severity, f"corruption/{self.corruption.name}", int(self.split.index[row]))

@@ -1,19 +1,79 @@
-"""Micro-batches for the training loop: the loader's images, seen through numbered views, on the device."""
+"""Micro-batches for the training loop: what the loader reads, as networks see it, on the device."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from osmose.data.batch import Batch
+from osmose.data.batch import Batch, Signals
 from osmose.data.blend import Blend
 from osmose.data.loader import Loader, Shard
 from osmose.data.views import Views
+from osmose.losses.language import IGNORED
 from osmose.random import generator
 
 
-class ViewFeed:
+class LoaderFeed(ABC):
     """One view of every training sample an epoch.
+
+    Args:
+        loader: deals out the samples.
+        device: where the micro-batches go.
+    """
+
+    def __init__(self, loader: Loader, device: torch.device) -> None:
+        self.loader, self.device = loader, device
+
+    def __len__(self) -> int:
+        """Optimiser steps in an epoch."""
+        return len(self.loader)
+
+    def epoch(self, epoch: int, first_step: int, mine: Sequence[int]) -> Iterator[Batch]:
+        """The shards `mine` of every global batch of `epoch` from `first_step` on."""
+        view = self.view(epoch)
+        for number, shard in enumerate(self.loader.epoch(epoch, first_step, mine, view if self.numbered else None)):
+            step, part = first_step + number // len(mine), mine[number % len(mine)]
+            yield self.finish(self.seen(shard, view), epoch, step, part)
+
+    def in_order(self, view: int, rank: int, processes: int) -> Iterator[Batch]:
+        """A view of every sample of the training part once, in its order, of several processes each its share.
+
+        The last micro-batch may be smaller.
+        """
+        rows = torch.arange(len(self.loader.split)).split(self.loader.shard_size)[rank::processes]
+        for shard in self.loader.read(list(rows), view, generator(self.loader.seed, "data/in-order", view)):
+            yield self.seen(shard, view)
+
+    numbered: bool = True
+    """Whether what networks see is a numbered view, of which signals can be kept."""
+
+    @abstractmethod
+    def view(self, epoch: int) -> int:
+        """The number of the view that an epoch shows."""
+
+    @abstractmethod
+    def seen(self, shard: Shard, view: int) -> Batch:
+        """A view of a shard, on the device."""
+
+    def finish(self, batch: Batch, epoch: int, step: int, part: int) -> Batch:
+        """The micro-batch that the method gets, from a view of it, given its step in the epoch and its number in the step."""
+        return batch
+
+    def there(self, tensor: Tensor) -> Tensor:
+        """The tensor on the device."""
+        return tensor.to(self.device, non_blocking=True)
+
+    def signals(self, shard: Shard) -> Signals:
+        """The shard's signals on the device."""
+        return {
+            role: {name: self.there(said) for name, said in fields.items()} for role, fields in shard.signals.items()
+        }
+
+
+class ViewFeed(LoaderFeed):
+    """Images through numbered views.
 
     Args:
         loader: deals out the samples.
@@ -24,34 +84,56 @@ class ViewFeed:
     """
 
     def __init__(self, loader: Loader, views: Views, device: torch.device, blend: Blend, classes: int | None) -> None:
-        self.loader, self.views, self.device, self.blend, self.classes = loader, views, device, blend, classes
+        super().__init__(loader, device)
+        self.views, self.blend, self.classes = views, blend, classes
+        self.numbered = blend.name == "none"
 
-    def __len__(self) -> int:
-        """Optimiser steps in an epoch."""
-        return len(self.loader)
+    def view(self, epoch: int) -> int:
+        """As the settings of the views say."""
+        return self.views.number(epoch)
+
+    def seen(self, shard: Shard, view: int) -> Batch:
+        """The images through the view."""
+        index = self.there(shard.numbers)
+        x = self.views(self.there(shard.inputs), index, view)
+        y = None if shard.labels is None else self.there(shard.labels)
+        return Batch(index=index, view=view, x=x, y=y, signals=self.signals(shard))
+
+    def finish(self, batch: Batch, epoch: int, step: int, part: int) -> Batch:
+        """The blend of the batch's images."""
+        return self.blend(batch, self.classes, self.loader.seed, epoch, step, part)
+
+
+class TextFeed(LoaderFeed):
+    """Blocks of tokens, of which there is one view.
+
+    Args:
+        loader: deals out the blocks.
+        device: where the micro-batches go.
+    """
+
+    def __init__(self, loader: Loader, device: torch.device) -> None:
+        super().__init__(loader, device)
+        assert loader.split.labels is not None
+        self._learned = loader.split.labels.ne(IGNORED).sum(1)
+        self._counts: list[float] = []
 
     def epoch(self, epoch: int, first_step: int, mine: Sequence[int]) -> Iterator[Batch]:
-        """The shards `mine` of every global batch of `epoch` from `first_step` on."""
-        view = self.views.number(epoch)
-        asked = view if self.blend.name == "none" else None
-        for number, shard in enumerate(self.loader.epoch(epoch, first_step, mine, asked)):
-            step, part = first_step + number // len(mine), mine[number % len(mine)]
-            yield self.blend(self._seen(shard, view), self.classes, self.loader.seed, epoch, step, part)
+        """The shards `mine` of every global batch, each with its step's `Batch.count`."""
+        steps = self._learned[self.loader.order(epoch)][: len(self) * self.loader.batch_size].view(len(self), -1)
+        self._counts = (steps.sum(1) / (self.loader.batch_size / self.loader.shard_size)).tolist()
+        yield from super().epoch(epoch, first_step, mine)
 
-    def in_order(self, view: int, rank: int, processes: int) -> Iterator[Batch]:
-        """A view of every sample of the training part once, in its order, of several processes each its share.
+    def view(self, epoch: int) -> int:
+        """Always the first."""
+        return 0
 
-        The last micro-batch may be smaller.
-        """
-        rows = torch.arange(len(self.loader.split)).split(self.loader.shard_size)[rank::processes]
-        for shard in self.loader.read(list(rows), view, generator(self.loader.seed, "data/in-order", view)):
-            yield self._seen(shard, view)
+    def seen(self, shard: Shard, view: int) -> Batch:
+        """The blocks and their labels."""
+        assert shard.labels is not None
+        x, y = (self.there(tensor).long() for tensor in (shard.inputs, shard.labels))
+        return Batch(index=self.there(shard.numbers), view=view, x=x, y=y, signals=self.signals(shard))
 
-    def _seen(self, shard: Shard, view: int) -> Batch:
-        def there(tensor: Tensor) -> Tensor:
-            return tensor.to(self.device, non_blocking=True)
-
-        index = there(shard.numbers)
-        signals = {role: {name: there(said) for name, said in fields.items()} for role, fields in shard.signals.items()}
-        y = None if shard.labels is None else there(shard.labels)
-        return Batch(index=index, view=view, x=self.views(there(shard.images), index, view), y=y, signals=signals)
+    def finish(self, batch: Batch, epoch: int, step: int, part: int) -> Batch:
+        """With the number of tokens that the whole step learns, over its micro-batches."""
+        return replace(batch, count=max(1.0, self._counts[step]))

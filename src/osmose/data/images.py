@@ -1,7 +1,6 @@
-"""Where pixels come from: an array in memory, encoded images that are decoded on read, or some rows of either."""
+"""Where pixels come from: an array in memory, or encoded images that are decoded on read."""
 
 import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from osmose.data.inputs import Inputs
 from osmose.errors import UserError, missing_extra
 
 IN_MEMORY = 2 << 30
@@ -21,23 +21,10 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are read; others of Pillow's call outside programs."""
 
 
-class Images(ABC):
-    """Images of one shape, read by row."""
+class Images(Inputs):
+    """Images of one shape, read by row: [B, C, H, W], uint8, or float32 where they are no pictures."""
 
     shape: tuple[int, int, int]
-    """Channels, height, width."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Number of images."""
-
-    @abstractmethod
-    def read(self, rows: Tensor) -> Tensor:
-        """The images at `rows` (int64 [B]) as [B, C, H, W]: uint8, or float32 where they are no pictures."""
-
-    @abstractmethod
-    def digest(self) -> bytes:
-        """Identifies the content."""
 
 
 class MemoryImages(Images):
@@ -60,30 +47,6 @@ class MemoryImages(Images):
         content = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
         content.update(self.pixels.contiguous().numpy().data)
         return content.digest()
-
-
-class ImageRows(Images):
-    """The rows `rows` (int64 [N]) of other images."""
-
-    def __init__(self, images: Images, rows: Tensor) -> None:
-        self.images: Images
-        self.rows: Tensor
-        if isinstance(images, ImageRows):
-            self.images, self.rows = images.images, images.rows[rows]
-        else:
-            self.images, self.rows = images, rows
-        self.shape = images.shape
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def read(self, rows: Tensor) -> Tensor:
-        """The images at `rows` of these rows."""
-        return self.images.read(self.rows[rows])
-
-    def digest(self) -> bytes:
-        """Of the other images' digest and the rows."""
-        return hashlib.sha256(self.images.digest() + self.rows.numpy().tobytes()).digest()
 
 
 class Encoded(Protocol):
@@ -187,7 +150,7 @@ class DecodedImages(Images):
             raise UserError(f"{self.encoded.name(row)} is not a readable image: replace or remove it") from error
 
 
-def settle(images: Images) -> Images:
+def settle(images: Inputs) -> Inputs:
     """The same images decoded into memory where they fit (see IN_MEMORY), otherwise as they are."""
     channels, height, width = images.shape
     if isinstance(images, MemoryImages) or len(images) * channels * height * width >= IN_MEMORY:

@@ -18,13 +18,13 @@ class Shard(NamedTuple):
 
     Attributes:
         numbers: int64 [S] sample numbers.
-        images: uint8 [S, C, H, W].
+        inputs: [S, ...] as the split has them, for images uint8 [S, C, H, W].
         labels: [S], or None.
         signals: what was on disk of what frozen networks say of the view that is asked for.
     """
 
     numbers: Tensor
-    images: Tensor
+    inputs: Tensor
     labels: Tensor | None
     signals: Signals
 
@@ -46,7 +46,7 @@ class Loader:
         seed: the run's seed.
         shards: parts of a global batch, accumulation steps times processes.
         workers: processes that read ahead; order and content are the same for any number.
-        kept: what is read beside the images, by role.
+        kept: what is read beside the inputs, by role.
 
     Raises:
         UserError: when the shards cannot be equal.
@@ -75,6 +75,10 @@ class Loader:
         """Steps of an epoch."""
         return max(1, len(self.split) // self.batch_size)
 
+    def order(self, epoch: int) -> Tensor:
+        """int64, the rows of the split in the order of an epoch."""
+        return torch.randperm(len(self.split), generator=generator(self.seed, "data", epoch))
+
     def epoch(
         self, epoch: int, first_step: int = 0, mine: Sequence[int] = (0,), view: int | None = None
     ) -> Iterator[Shard]:
@@ -82,7 +86,7 @@ class Loader:
 
         Rank r of w processes with a accumulation steps takes [m * w + r for m in range(a)].
         """
-        order = torch.randperm(len(self.split), generator=generator(self.seed, "data", epoch))
+        order = self.order(epoch)
         starts = (
             step * self.batch_size + shard * self.shard_size for step in range(first_step, len(self)) for shard in mine
         )
@@ -119,7 +123,7 @@ class _Reader(torch.utils.data.Dataset[Shard | UserError]):
         labels = None if self.split.labels is None else self.split.labels[rows]
         index = self.split.index[rows]
         signals = {role: one.read(self.view, index) for role, one in self.kept.items()}
-        return Shard(index, self.split.images.read(rows), labels, signals)
+        return Shard(index, self.split.inputs.read(rows), labels, signals)
 
     def __getitem__(self, rows: Tensor) -> Shard | UserError:
         try:

@@ -5,31 +5,31 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from osmose.data.images import ImageRows, Images
+from osmose.data.inputs import Inputs, Rows
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images with their labels and numbers.
+    """Samples with their labels and numbers.
 
     Args:
-        images: where the pixels come from.
+        inputs: where what networks see comes from.
         labels: int64 [N] classes, booleans [N, classes] where a sample has several (evaluation only), or float32 [N] values; None
             when unlabelled.
         index: int64 [N] sample numbers, the same in every subset.
     """
 
-    images: Images
+    inputs: Inputs
     labels: Tensor | None
     index: Tensor
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.inputs)
 
     def subset(self, rows: Tensor) -> "Split":
         """The samples at `rows` (int64) under their old numbers."""
         labels = None if self.labels is None else self.labels[rows]
-        return Split(ImageRows(self.images, rows), labels, self.index[rows])
+        return Split(Rows(self.inputs, rows), labels, self.index[rows])
 
     def unlabelled(self) -> "Split":
         """The same samples without their labels."""

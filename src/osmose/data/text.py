@@ -27,40 +27,40 @@ class Document:
     place: str
 
 
-def read_documents(path: Path) -> Iterator[Document]:
-    """The documents of a file, or of all files in a folder and those below it, in the order of their names.
-
-    A `.txt` file is one document. A line of JSON and a row of parquet are one each: the field `text`, or `prompt` and
-    `completion`.
+def text_files(path: Path) -> list[Path]:
+    """The file of text, or those in a folder and those below it, in the order of their names.
 
     Raises:
-        UserError: when there are no such files, one cannot be read, is not UTF-8, lacks these fields, or a document is empty.
+        UserError: when there are none.
     """
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
         if not files:
             raise UserError(f"{path} holds no text: give a folder or file of {', '.join(SUFFIXES)}")
-    elif path.suffix in SUFFIXES:
-        files = [path]
-    else:
+        return files
+    if path.suffix not in SUFFIXES:
         raise UserError(f"'{path}' is no text: give a folder or file of {', '.join(SUFFIXES)}")
-    for file in files:
-        yield from _parquet(file) if file.suffix == ".parquet" else _text(file)
+    return [path]
 
 
-def _text(file: Path) -> Iterator[Document]:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{file} is not UTF-8: byte {error.start} is 0x{content[error.start]:02x}; convert it, for example with iconv"
-        ) from None
+def read_documents(file: Path, separator: str | None = None) -> Iterator[Document]:
+    """The documents of a file, in order.
+
+    A `.txt` file is one document, or is divided by `separator`; parts of nothing but white space are left out. A line of JSON
+    and a row of parquet are one each: the field `text`, or `prompt` and `completion`.
+
+    Raises:
+        UserError: when it cannot be read, is not UTF-8, lacks these fields, or a document is empty.
+    """
+    if file.suffix == ".parquet":
+        yield from _parquet(file)
+        return
+    text = _read(file)
     if file.suffix == ".txt":
-        yield _document({"text": text}, str(file))
+        parts = text.split(separator) if separator else [text]
+        filled = [(number, part) for number, part in enumerate(parts, start=1) if part.strip() or len(parts) == 1]
+        for number, part in filled:
+            yield document({"text": part}, f"{file}, document {number}" if separator else str(file))
         return
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -69,7 +69,20 @@ def _text(file: Path) -> Iterator[Document]:
             row = json.loads(line)
         except ValueError as error:
             raise UserError(f"{file}, line {number} is not JSON ({error}): write one object a line") from None
-        yield _document(row, f"{file}, line {number}")
+        yield document(row, f"{file}, line {number}")
+
+
+def _read(file: Path) -> str:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file} is not UTF-8: byte {error.start} is 0x{content[error.start]:02x}; convert it, for example with iconv"
+        ) from None
 
 
 def _parquet(file: Path) -> Iterator[Document]:
@@ -85,12 +98,21 @@ def _parquet(file: Path) -> Iterator[Document]:
         for batch in opened.iter_batches(columns=wanted):
             for row in batch.to_pylist():
                 number += 1
-                yield _document(row, f"{file}, row {number}")
+                yield document(row, f"{file}, row {number}")
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise UserError(f"cannot read {file}: {' '.join(str(error).split())}") from None
 
 
-def _document(row: Any, place: str) -> Document:
+def document(row: Any, place: str) -> Document:
+    """The document that a line of JSON or a row of a table holds.
+
+    Args:
+        row: its fields by name.
+        place: where it was found, for people.
+
+    Raises:
+        UserError: when it lacks the fields, or is empty.
+    """
     if not isinstance(row, dict) or not ("text" in row or {"prompt", "completion"} <= row.keys()):
         raise UserError(f"{place} has no {_FIELDS}: name its fields so")
     text, prompt = (row["text"], "") if "text" in row else (row["completion"], row["prompt"])

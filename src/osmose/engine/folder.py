@@ -18,6 +18,9 @@ Plain = dict[str, Any]
 
 _OWN = (
     "result.json",
+    "passages.json",
+    "student",
+    "student-chosen",
     "metrics.jsonl",
     "checkpoints",
     "frozen",

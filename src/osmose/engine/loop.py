@@ -24,7 +24,7 @@ from osmose.engine.progress import Progress
 from osmose.engine.settings import Training
 from osmose.errors import UserError
 from osmose.processes import all_reduce, together
-from osmose.signals import Frozen
+from osmose.signals import Speaker
 
 
 class Engine:
@@ -54,7 +54,7 @@ class Engine:
         folder: RunFolder,
         *,
         evaluate: Callable[[], dict[str, float]] | None = None,
-        frozen: Mapping[str, Frozen] | None = None,
+        frozen: Mapping[str, Speaker] | None = None,
         progress: Progress,
     ) -> None:
         self.fabric, self.method, self.feed = fabric, method, feed

@@ -11,7 +11,8 @@ from osmose.augmentors.augmentor import Augmentor
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.optimiser import Player
-from osmose.models.network import Model, Network
+from osmose.models.model import Model
+from osmose.models.network import Network
 
 
 class Step(NamedTuple):

@@ -79,11 +79,12 @@ class Plateau:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """Settings of one player's optimiser; the learning rate follows the rule lr x global batch / 256 (arXiv 2310.17653).
+    """Settings of one player's optimiser; the learning rate follows the rule lr x global batch / `lr_batch` (arXiv 2310.17653).
 
     Args:
         name: which optimiser; lion (arXiv 2302.06675) needs the extra 'vision', those with 8 bits of state the extra 'eight-bit'.
-        lr: learning rate for a global batch of 256 samples.
+        lr: learning rate for a global batch of `lr_batch` samples.
+        lr_batch: the batch that the rate is meant for; none takes the rate as it is for any.
         momentum: SGD's momentum, without Nesterov's correction; the other optimisers do not use it.
         weight_decay: weight decay (L2 for sgd and adam, decoupled for the others).
         clip: largest norm of the gradient; none leaves it as it is.
@@ -95,6 +96,7 @@ class Optimiser:
 
     name: Literal["sgd", "adam", "adamw", "lion", "adamw-8bit", "lion-8bit"] = "sgd"
     lr: float = 1e-4
+    lr_batch: int | None = 256
     momentum: float = 0.9
     weight_decay: float = 1e-3
     clip: float | None = None
@@ -107,12 +109,13 @@ class Optimiser:
         for key in ("lr", "weight_decay", "warmup_epochs", "final"):
             value = getattr(self, key)
             check(0 <= value < math.inf, f"optimiser.{key}", value, "a number of at least 0")
+        check(self.lr_batch is None or self.lr_batch >= 1, "optimiser.lr_batch", self.lr_batch, "at least 1, or null")
         check(0 <= self.momentum < 1, "optimiser.momentum", self.momentum, "a number from 0 to below 1")
         check(self.clip is None or self.clip > 0, "optimiser.clip", self.clip, "a number above 0, or null")
 
     def rate(self, clock: Clock) -> float:
         """The learning rate of the optimiser step that starts at `clock` (without a plateau's reductions)."""
-        peak = self.lr * clock.batch_size / 256
+        peak = self.lr * (clock.batch_size / self.lr_batch if self.lr_batch else 1)
         warmup = round(self.warmup_epochs * clock.steps_per_epoch)
         if clock.step < warmup:
             return peak * (clock.step + 1) / warmup

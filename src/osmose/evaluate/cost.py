@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from osmose.evaluate.predict import evaluating
-from osmose.models.network import Model
+from osmose.models.model import Model
 
 
 def cost(model: Model, sample: Tensor, *, repeats: int = 10) -> dict[str, Any]:

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from osmose.data.corpus import Passages
 from osmose.data.split import Split
 from osmose.evaluate.accuracy import accuracy
 from osmose.evaluate.flips import negative_flips, positive_flips
+from osmose.evaluate.language import score_tokens, text_numbers
 from osmose.evaluate.outcomes import outcomes
 from osmose.evaluate.predict import predict
-from osmose.models.network import Model
+from osmose.models.language import LanguageModel
+from osmose.models.model import ImageModel
 from osmose.processes import all_reduce
 
 
@@ -24,7 +27,7 @@ class HeldOut:
         fabric: processes share the work.
     """
 
-    def __init__(self, initial: Model, student: Callable[[], Model], split: Split, fabric: Fabric) -> None:
+    def __init__(self, initial: ImageModel, student: Callable[[], ImageModel], split: Split, fabric: Fabric) -> None:
         self.initial, self.student, self.split, self.fabric = initial, student, split, fabric
         self.before: Tensor | None = None
 
@@ -42,7 +45,36 @@ class HeldOut:
             "heldout_knowledge_loss": negative_flips(self.before, now),
         }
 
-    def _outcomes(self, model: Model) -> Tensor:
+    def _outcomes(self, model: ImageModel) -> Tensor:
         fabric = self.fabric
         part = predict(model, self.split, shard=fabric.global_rank, shards=fabric.world_size)
         return outcomes(model, all_reduce(part, "sum"), self.split)
+
+
+class HeldOutText:
+    """Perplexity of a language model on held-out text.
+
+    Args:
+        student: gives the model that stands for the student now.
+        passages: the text.
+        fabric: processes share the work.
+        mixed: compute in bfloat16 where torch's autocast finds it safe.
+    """
+
+    def __init__(
+        self, student: Callable[[], LanguageModel], passages: Passages, fabric: Fabric, *, mixed: bool = False
+    ) -> None:
+        self.student, self.passages, self.fabric, self.mixed = student, passages, fabric, mixed
+
+    def __call__(self) -> dict[str, float]:
+        """The numbers; the first is the score to choose by, higher is better."""
+        fabric = self.fabric
+        part = score_tokens(
+            self.student(), self.passages, shard=fabric.global_rank, shards=fabric.world_size, mixed=self.mixed
+        )
+        numbers = text_numbers(all_reduce(part, "sum"), self.passages)
+        return {
+            "heldout_score": -numbers["loss"],
+            "heldout_perplexity": numbers["perplexity"],
+            "heldout_token_accuracy": numbers["token_accuracy"],
+        }

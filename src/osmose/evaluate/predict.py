@@ -8,7 +8,7 @@ from torch import Tensor
 
 from osmose.data.split import Split
 from osmose.data.views import Views
-from osmose.models.network import Model
+from osmose.models.model import ImageModel, Model
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def evaluating(*models: Model) -> Iterator[None]:
 
 
 def predict(
-    network: Model,
+    network: ImageModel,
     split: Split,
     *,
     batch_size: int = 250,
@@ -51,5 +51,5 @@ def predict(
             if number % shards != shard:
                 continue
             rows = torch.arange(start, min(start + batch_size, len(split)))
-            answers[rows] = network.answer(Views.plain(split.images.read(rows).to(network.device))).cpu()
+            answers[rows] = network.answer(Views.plain(split.inputs.read(rows).to(network.device))).cpu()
     return answers

@@ -89,7 +89,7 @@ def distil_tokens(
     *,
     teacher: Teacher | None = None,
     objective: Objective = Objective(),
-    count: int | None = None,
+    count: float | None = None,
     rows: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of a student's hidden states against labels and a teacher.
@@ -128,7 +128,7 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, student: Tensor, weight: Tensor, bias: Tensor | None, head: Head, labels: Tensor, teacher: Teacher | None,
-        objective: Objective, count: int | None, rows: int | None,
+        objective: Objective, count: float | None, rows: int | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         given = (student, weight, bias)
         run = _Run(student, head, labels, teacher, objective, count)
@@ -158,7 +158,7 @@ class _Run:
     """One pass over the rows that count."""
 
     def __init__(
-        self, student: Tensor, head: Head, labels: Tensor, teacher: Teacher | None, objective: Objective, count: int | None
+        self, student: Tensor, head: Head, labels: Tensor, teacher: Teacher | None, objective: Objective, count: float | None
     ) -> None:  # fmt: skip
         self.student, self.head, self.labels, self.teacher = student, head, labels, teacher
         self.alpha = 1.0 if teacher is None else objective.alpha

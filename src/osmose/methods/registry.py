@@ -6,6 +6,7 @@ from osmose.methods.autoencode import Autoencode
 from osmose.methods.contrastive import Contrastive
 from osmose.methods.distill import Distill
 from osmose.methods.hard import Hard
+from osmose.methods.language import Language
 from osmose.methods.momentum import Momentum
 from osmose.methods.supervised import Supervised
 
@@ -16,6 +17,7 @@ METHODS: dict[str, type[Method]] = {
     "contrastive": Contrastive,
     "hard": Hard,
     "autoencode": Autoencode,
+    "language": Language,
 }
 
 

@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from osmose.errors import UserError
-from osmose.models.network import Model
+from osmose.models.model import ImageModel
 
 
-class Generator(Model):
+class Generator(ImageModel):
     """Images to images like them, at random, differentiably in the images and in its parameters.
 
     Its body is called as body(x, noise): images [B, C, H, W] in [0, 1] and a scalar, to images of the same shape. `noise` scales

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from osmose.errors import UserError, unknown
 from osmose.models.network import Network
+from osmose.models.options import options as arguments
 from osmose.models.sources import SOURCES, Request, module, source, zoo
 from osmose.models.zoo import ZOO
 from osmose.random import stream as random_stream
@@ -81,7 +81,7 @@ def _by_name(name: str, request: Request) -> Network:
     prefix, colon, key = rest.partition(":")
     if prefix != "file":
         key, comma, options = key.partition(",")
-        request = replace(request, options={**request.options, **(_options(name, options) if comma else {})})
+        request = replace(request, options={**request.options, **(arguments(name, options) if comma else {})})
     if not colon or prefix not in SOURCES:
         start = f"{way}:" if way else ""
         if not way and (Path(rest).exists() or Path(rest).suffix in (".safetensors", ".pt", ".pth")):
@@ -107,22 +107,6 @@ def _by_name(name: str, request: Request) -> Network:
     else:
         network = origin.trained(key, request)
     return network
-
-
-def _options(name: str, text: str) -> dict[str, Any]:
-    """The arguments `key=value,...` after a name, values as in YAML."""
-    options = {}
-    for part in text.split(","):
-        key, equals, value = part.partition("=")
-        try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            equals = ""
-        if not key or not equals:
-            raise UserError(
-                f"model '{name}': '{part}' is no option: write KEY=VALUE, for example fresh:zoo:vit-s,patch=4"
-            )
-    return options
 
 
 def _new_head(network: Network, request: Request) -> Network:

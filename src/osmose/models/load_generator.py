@@ -10,7 +10,7 @@ from torch import nn
 import osmose.models.generators
 from osmose.errors import UserError, unknown
 from osmose.models.generator import Generator
-from osmose.models.network import Preprocessing
+from osmose.models.model import Preprocessing
 from osmose.models.vae import ResidualVAE
 from osmose.random import stream as random_stream
 from osmose.weights import read_weights

@@ -1,11 +1,8 @@
 """A network that owns its preprocessing and class names, and shows its features beside its logits."""
 
-import json
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from osmose.errors import UserError, unknown
-from osmose.weights import digest, write_weights
+from osmose.models.model import ImageModel, Preprocessing
 
 STATES = "states."
 """Begins the name of a layer's output among the fields of `Outputs`."""
@@ -44,116 +41,13 @@ class Outputs:
         """The same in float32."""
         return self._each(Tensor.float)
 
-    def __getitem__(self, rows: slice) -> "Outputs":
-        """What it says of some of the images."""
-        return self._each(lambda said: said[rows])
-
-    @staticmethod
-    def cat(parts: "Sequence[Outputs]") -> "Outputs":
-        """What it says of one batch after another."""
-        tokens = [part.tokens for part in parts if part.tokens is not None]
-        return Outputs(
-            torch.cat([part.logits for part in parts]),
-            torch.cat([part.features for part in parts]),
-            torch.cat(tokens) if tokens else None,
-            {path: torch.cat([part.states[path] for part in parts]) for path in parts[0].states},
-        )
-
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Outputs":
         tokens = None if self.tokens is None else change(self.tokens)
         states = {path: change(state) for path, state in self.states.items()}
         return Outputs(change(self.logits), change(self.features), tokens, states)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """What a network expects of images in [0, 1].
-
-    Args:
-        mean: mean of each channel, subtracted.
-        std: deviation of each channel, divided by.
-        channels: number of channels.
-        size: the only height and width the network takes; None: any.
-        crop_ratio: side of the central crop over the side of the resized image (timm's crop_pct).
-        interpolation: how images are resized: "bicubic"; any other is taken as bilinear.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    channels: int
-    size: tuple[int, int] | None = None
-    crop_ratio: float = 1.0
-    interpolation: str = "bilinear"
-
-    def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.std) == self.channels:
-            raise UserError(
-                f"mean {self.mean} and std {self.std} do not fit {self.channels} channels: give one number a channel"
-            )
-
-
-class Model(nn.Module, ABC):
-    """A body with what is to be known of it, which can be written to a file and told from others.
-
-    Args:
-        body: the module that computes.
-        name: how the user calls it, for example "zoo:cnn-s".
-        architecture: what rebuilds the body: "source", "name" and "arguments", all JSON; None: it cannot be rebuilt.
-        preprocessing: what the body expects of images.
-    """
-
-    body: Any
-
-    def __init__(
-        self, body: nn.Module, *, name: str, architecture: dict[str, Any] | None, preprocessing: Preprocessing
-    ) -> None:
-        super().__init__()
-        self.body = body
-        self.name = name
-        self.architecture = architecture
-        self.preprocessing = preprocessing
-
-    @property
-    def device(self) -> torch.device:
-        """Where its parameters are."""
-        return next(self.parameters()).device
-
-    @property
-    @abstractmethod
-    def width(self) -> int:
-        """How many numbers it answers a sample with."""
-
-    @abstractmethod
-    def answer(self, x: Tensor) -> Tensor:
-        """What evaluation asks of images [B, C, H, W] in [0, 1]: float32 [B, width]."""
-
-    def about(self) -> dict[str, Any]:
-        """What stands beside the weights in its file; each value is JSON."""
-        return {
-            "name": self.name,
-            "architecture": self.architecture,
-            "preprocessing": asdict(self.preprocessing),
-            "digest": self.digest(),
-        }
-
-    def save(self, path: str | Path, **metadata: Any) -> None:
-        """Write the weights as safetensors with all that `file:PATH` needs; whole or not at all.
-
-        Args:
-            path: the file.
-            metadata: further values to keep beside the weights, each one JSON.
-
-        Raises:
-            UserError: when the file cannot be written.
-        """
-        write_weights(Path(path), self.body.state_dict(), metadata | self.about())
-
-    def digest(self) -> str:
-        """SHA-256 over every parameter's and buffer's name, shape, dtype and bytes, and over the preprocessing."""
-        return digest(self, json.dumps(asdict(self.preprocessing), sort_keys=True).encode())
-
-
-class Network(Model):
+class Network(ImageModel):
     """A classifier or regressor with its own preprocessing.
 
     A body with timm's methods `forward_features`, `forward_head` and `get_classifier` is run by them. Of any other

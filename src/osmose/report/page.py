@@ -43,12 +43,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it, in this order: text, figures, samples, a table, folded code."""
+    """A heading and what stands under it, in this order: text, figures, samples, passages, a table, folded code.
+
+    A passage is pieces of text, each with a tone: "", "gained" or "lost".
+    """
 
     title: str
     text: str = ""
     figures: Sequence[Figure] = ()
     samples: Sequence[Sample] = ()
+    passages: Sequence[Sequence[tuple[str, str]]] = ()
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     code: str = ""

@@ -13,6 +13,7 @@ from osmose.errors import UserError
 from osmose.files import write_atomically
 from osmose.report.charts import bars, curves, embed, parts, picture
 from osmose.report.page import Figure, Sample, Section, Tile, page
+from osmose.report.text import text_passages, text_scores, text_tiles
 from osmose.weights import read_about
 
 _MANY = 30
@@ -36,12 +37,14 @@ def report_run(folder: Path) -> Path:
         raise UserError(f"{folder} has no finished run: give a run's folder, with a result.json")
     numbers = json.loads((folder / "result.json").read_text())
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    about = read_about(folder / "student.safetensors")
     answers = _tensors(folder / "answers.safetensors")
+    names = read_about(folder / "student.safetensors").get("classes") if answers else None
     sections = [
+        *(text_scores(numbers) if "perplexity_after" in numbers else []),
         *_learning(lines),
-        *(_classes(answers, about.get("classes")) if answers else []),
-        *(_samples(answers, _tensors(folder / "flipped.safetensors"), about.get("classes")) if answers else []),
+        *(_classes(answers, names) if answers else []),
+        *(_samples(answers, _tensors(folder / "flipped.safetensors"), names) if answers else []),
+        *text_passages(folder),
         *_who_taught(numbers),
         *_pictures(folder),
         *_robustness(numbers),
@@ -56,12 +59,16 @@ def report_run(folder: Path) -> Path:
 
 def _subtitle(numbers: Mapping[str, Any]) -> str:
     text = f"{numbers['data']}, method {numbers['method']}, seed {numbers['seed']}: one run"
+    if "documents" in numbers:
+        text += f"; numbers are of {numbers['tokens']} tokens of {numbers['documents']} test documents, after the last epoch"
     if "samples" in numbers:
         text += f"; numbers are of {numbers['samples']} test samples, after the last epoch"
     return text
 
 
 def _tiles(numbers: Mapping[str, Any]) -> list[Tile]:
+    if "perplexity_after" in numbers:
+        return text_tiles(numbers)
     if "accuracy_after" not in numbers:
         return [
             Tile("mean squared error before", f"{numbers['mse_before']:.4g}"),
@@ -87,6 +94,9 @@ def _learning(lines: list[dict[str, Any]]) -> list[Section]:
     if len(evaluated) > 1:
         points = [(line["epoch"], line["heldout_accuracy"]) for line in evaluated]
         figures.append(Figure(curves({"accuracy": points}, x="epoch", y="held-out accuracy, %")))
+    perplexities = [(line["epoch"], line["heldout_perplexity"]) for line in lines if "heldout_perplexity" in line]
+    if len(perplexities) > 1:
+        figures.append(Figure(curves({"perplexity": perplexities}, x="epoch", y="held-out perplexity")))
     if len(evaluated) > 1 and "heldout_knowledge_gain" in evaluated[0]:
         since = {
             name: [(line["epoch"], line[f"heldout_knowledge_{key}"]) for line in evaluated]
@@ -133,7 +143,13 @@ def _who_taught(numbers: Mapping[str, Any]) -> list[Section]:
     shares = {name: share for name, share in (numbers.get("share") or {}).items() if share > 0}
     if len(shares) < 2:
         return []
-    return [Section("Who taught the samples", "Share of the training samples, over the run.", [Figure(parts(shares))])]
+    return [
+        Section(
+            "Who taught what",
+            "Share of the training samples, of text of its tokens, over the run.",
+            [Figure(parts(shares))],
+        )
+    ]
 
 
 def _pictures(folder: Path) -> list[Section]:

@@ -2,6 +2,7 @@
 
 from osmose.signals.frozen import Frozen
 from osmose.signals.kept import Kept
-from osmose.signals.settings import Signals
+from osmose.signals.settings import Material, Signals
+from osmose.signals.speaker import Speaker
 
-__all__ = ["Frozen", "Kept", "Signals"]
+__all__ = ["Frozen", "Kept", "Material", "Signals", "Speaker"]

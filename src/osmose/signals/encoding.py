@@ -23,10 +23,10 @@ class Encoding(Protocol):
     size: int
 
     def encode(self, values: Tensor, labels: Tensor | None) -> np.ndarray:
-        """uint8 [n, size] from float32 [n, ...] and int64 [n] true classes, both on the CPU."""
+        """uint8 [n, size] from float32 or int64 [n, ...] and int64 [n] true classes, both on the CPU."""
 
     def decode(self, raw: np.ndarray) -> Tensor:
-        """float32 [n, ...] from uint8 [n, size]."""
+        """float32 or int64 [n, ...] from uint8 [n, size]."""
 
 
 class Dense:
@@ -49,6 +49,34 @@ class Dense:
     def decode(self, raw: np.ndarray) -> Tensor:
         """In the shape they came in."""
         return _numbers(raw, self.dtype).float().reshape(len(raw), *self.shape)
+
+
+class Whole:
+    """Whole numbers from 0 to below `count`, in as few bytes as they take.
+
+    Args:
+        shape: of one sample's numbers.
+        count: how many different ones there may be.
+    """
+
+    def __init__(self, shape: Sequence[int], count: int) -> None:
+        self.shape = tuple(shape)
+        self.width = next(width for width in range(1, 9) if count <= 256**width)
+        self.name = f"whole-{self.width}"
+        self.size = math.prod(self.shape) * self.width
+
+    def encode(self, values: Tensor, labels: Tensor | None) -> np.ndarray:
+        """The lowest bytes of each; labels are not looked at."""
+        flat = values.reshape(len(values), -1).numpy().astype("<i8")
+        return np.ascontiguousarray(flat.view(np.uint8).reshape(*flat.shape, 8)[..., : self.width]).reshape(
+            len(flat), -1
+        )
+
+    def decode(self, raw: np.ndarray) -> Tensor:
+        """int64, in the shape they came in."""
+        wide = np.zeros((*raw.shape[:1], raw.shape[1] // self.width, 8), np.uint8)
+        wide[..., : self.width] = raw.reshape(len(raw), -1, self.width)
+        return torch.from_numpy(wide.view("<i8").reshape(len(raw), *self.shape).astype(np.int64))
 
 
 class TopK:

@@ -27,11 +27,17 @@ def partition(initial: Tensor, teachers: Sequence[Tensor] | Tensor, labels: Tens
         knows = probabilities.amax(-1)
     else:
         knows = probabilities.gather(-1, labels.expand(len(candidates), -1).unsqueeze(-1)).squeeze(-1)
-    source = torch.zeros_like(knows[0], dtype=torch.int64)
+    source = best_of(knows.unbind())
+    rows = torch.arange(source.numel(), device=source.device)
+    return Choice(candidates[source, rows], source)
+
+
+def best_of(knows: Sequence[Tensor]) -> Tensor:
+    """int64 [n]: which candidate knows each sample best, from how well each knows it [n]; a tie goes to the earlier one."""
     best = knows[0]
+    source = torch.zeros_like(best, dtype=torch.int64)
     for number, candidate in enumerate(knows[1:], start=1):
         better = candidate > best
         source = source.masked_fill(better, number)
         best = torch.where(better, candidate, best)
-    rows = torch.arange(source.numel(), device=source.device)
-    return Choice(candidates[source, rows], source)
+    return source

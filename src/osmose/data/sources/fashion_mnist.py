@@ -38,7 +38,7 @@ def open_fashion_mnist(folder: Path | None, decoding: Decoding) -> Parts:
 
 def _pictures(split: Split) -> list[bytes]:
     """The bytes of each image."""
-    return [image.tobytes() for image in split.images.read(torch.arange(len(split))).numpy()]
+    return [image.tobytes() for image in split.inputs.read(torch.arange(len(split))).numpy()]
 
 
 SOURCE = Source(

@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from osmose.errors import UserError
-from osmose.models.network import Network, Preprocessing
+from osmose.models.model import Preprocessing
+from osmose.models.network import Network
 from osmose.models.sources import SOURCES, Request, source
 from osmose.weights import read_weights
 

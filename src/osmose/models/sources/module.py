@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from osmose.models.network import Network, Preprocessing, last_linear
+from osmose.models.model import Preprocessing
+from osmose.models.network import Network, last_linear
 from osmose.models.sources import Request
 
 

@@ -9,7 +9,8 @@ from torch import nn
 from osmose import torchvision_ops
 from osmose.errors import UserError, missing_extra, unknown
 from osmose.models.class_token_vit import ClassTokenViT
-from osmose.models.network import Network, Preprocessing
+from osmose.models.model import Preprocessing
+from osmose.models.network import Network
 from osmose.models.sources import Request
 
 DROPOUT = 0.1

@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from osmose.errors import unknown
-from osmose.models.network import Network, Preprocessing
+from osmose.models.model import Preprocessing
+from osmose.models.network import Network
 from osmose.models.sources import Request
 
 WIDTH = 64

@@ -7,7 +7,8 @@ import torch
 
 from osmose.errors import UserError, unknown
 from osmose.models import zoo
-from osmose.models.network import Network, Preprocessing
+from osmose.models.model import Preprocessing
+from osmose.models.network import Network
 from osmose.models.sources import Request, file
 from osmose.models.zoo import FASHION_MNIST, ZOO, Architecture
 from osmose.models.zoo.body import Body

@@ -27,7 +27,7 @@ def test_the_answers_are_those_that_the_numbers_count(finished, grey, part):
     data = load_data(grey)
     split = data.test() if part == "test" else data.heldout
     assert torch.equal(answers[f"{part}/numbers"], split.index)
-    logits = load_model(f"file:{folder}").eval()(split.images.read(torch.arange(len(split))).float() / 255).logits
+    logits = load_model(f"file:{folder}").eval()(split.inputs.read(torch.arange(len(split))).float() / 255).logits
     assert torch.equal(answers[f"{part}/after"], logits.argmax(-1).int())
 
 
@@ -55,7 +55,7 @@ def test_flipped_images_are_of_samples_that_flipped(finished, grey):
         assert which[rows].all()
         assert len(rows) == min(12, int(which.sum()))
         assert rows.unique().numel() == len(rows)
-        assert torch.equal(flipped[name], test.images.read(rows))
+        assert torch.equal(flipped[name], test.inputs.read(rows))
     assert len(flipped["gained/rows"]) > 0
 
 

@@ -1,0 +1,126 @@
+"""Distillation and transfer of causal language models (arXiv 2310.02421), with a partition of its own for each token."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from osmose.data.batch import Batch
+from osmose.engine.clock import Clock
+from osmose.engine.method import Method, Step
+from osmose.engine.optimiser import Group, Optimiser, Player
+from osmose.errors import UserError, check
+from osmose.losses.language import IGNORED, Objective, distil_tokens
+from osmose.models.language import LanguageModel
+from osmose.signals.tokens import KNOWN, SURE, FrozenLanguage
+from osmose.targets.partition import best_of
+
+_PARTITIONS = {"partition": KNOWN, "partition-unsupervised": SURE}
+
+
+class Language(Method):
+    """L = alpha * CE(labels) + (1 - alpha) * T^2 * D(student, teacher), a mean over the tokens that count (eq 1).
+
+    Without a teacher alpha is 1: the model is trained, or fine-tuned, on the text alone.
+
+    Args:
+        student: the model that trains.
+        frozen: "teacher1", "teacher2", ...; and "initial", the initial student.
+        target: who teaches a token: teacher; initial; partition, whoever of the initial student and the teachers gives the true
+            token the highest probability; partition-unsupervised, whoever is the most confident.
+        alpha: weight of the labels.
+        temperature: T of the softened distributions.
+        divergence: D: forward KL(teacher, student); reverse KL(student, teacher); jensen-shannon between them, at `beta`;
+            skewed KL(teacher, beta * teacher + (1 - beta) * student).
+        beta: of the divergences that have one; jensen-shannon is forward KL towards 0 and reverse KL towards 1.
+        checkpoint_activations: compute activations again in the backward pass, for less memory and a third more time.
+        optimiser: the student's optimiser; norms and biases have no weight decay.
+    """
+
+    trains = LanguageModel
+    summary = "language models: soft labels by forward, reverse, Jensen-Shannon or skewed divergence; a partition for each token"
+    source = "arXiv 2310.02421"
+
+    def __init__(
+        self,
+        student: LanguageModel,
+        frozen: Mapping[str, FrozenLanguage],
+        *,
+        target: Literal["teacher", "initial", "partition", "partition-unsupervised"] = "teacher",
+        alpha: float = 0.5,
+        temperature: float = 1.0,
+        divergence: Literal["forward", "reverse", "jensen-shannon", "skewed"] = "forward",
+        beta: float = 0.5,
+        checkpoint_activations: bool = False,
+        optimiser: Optimiser = Optimiser(
+            name="adamw", lr=5e-4, lr_batch=None, weight_decay=0.1, clip=1.0, schedule="cosine", warmup_epochs=0.05
+        ),
+    ) -> None:
+        super().__init__()
+        check(0 <= alpha <= 1, "method.alpha", alpha, "a share between 0 and 1")
+        check(0 < temperature < math.inf, "method.temperature", temperature, "a number above 0")
+        check(0 <= beta <= 1, "method.beta", beta, "a share between 0 and 1")
+        self.student = student
+        self.target = target
+        teachers = [role for role in frozen if role.startswith("teacher")]
+        self.alpha = alpha if teachers or target == "initial" else 1.0
+        self.objective = Objective(self.alpha, temperature, divergence, beta)
+        if len(teachers) > 1 and target not in _PARTITIONS:
+            raise UserError(f"target '{target}' takes one teacher, {len(teachers)} given: use target 'partition'")
+        roles = {"teacher": teachers, "initial": ["initial"]}.get(target, ["initial", *teachers])
+        self.speakers = {role: frozen[role] for role in roles} if self.alpha < 1 else {}
+        self.optimiser = optimiser
+        if checkpoint_activations:
+            student.body.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        known = [_PARTITIONS[self.target]] if self.target in _PARTITIONS else []
+        return {role: (*speaker.speech.fields, *known) for role, speaker in self.speakers.items()}
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"teacher"}) if self.target != "initial" and self.alpha < 1 else frozenset()
+
+    def taught_by(self, teachers: Sequence[str]) -> str:
+        who = "itself" if self.target == "initial" else " and ".join(teachers)
+        by = [f"{who} ({self.target}, {self.objective.divergence}, weight {1 - self.alpha:g})"] if self.speakers else []
+        return " and ".join([*by, f"the text (weight {self.alpha:g})"] if self.alpha else by)
+
+    def players(self) -> dict[str, Player]:
+        player = self.optimiser.player(self.student.parameters())
+        (everything,) = player.groups
+        matrices = [one for one in everything.parameters if one.dim() > 1]
+        others = [one for one in everything.parameters if one.dim() <= 1]
+        player.groups = [Group(matrices, everything.lr, everything.weight_decay), Group(others, everything.lr)]
+        return {"student": player}
+
+    def forward(self, batch: Batch, clock: Clock) -> Step:
+        assert batch.y is not None
+        hidden = self.student(batch.x).hidden.flatten(0, 1)
+        labels, head = batch.y.flatten(), self.student.head
+        count = batch.count or max(1, int((labels != IGNORED).sum()))
+        if not self.speakers:
+            loss, entropy, _ = distil_tokens(hidden, head, labels, objective=self.objective, count=count)
+            return Step(loss, {"cross_entropy": entropy})
+        loss, parts = hidden.new_zeros(()), {"cross_entropy": hidden.new_zeros(()), "divergence": hidden.new_zeros(())}
+        for role, taught in self._partition(batch, labels).items():
+            one, entropy, distance = distil_tokens(
+                hidden, head, taught, teacher=self.speakers[role].teach(batch), objective=self.objective, count=count
+            )
+            loss, parts["cross_entropy"] = loss + one, parts["cross_entropy"] + entropy
+            parts["divergence"] = parts["divergence"] + distance
+            if len(self.speakers) > 1:
+                parts[f"share/{role}"] = (taught != IGNORED).sum() / count
+        return Step(loss, parts)
+
+    def _partition(self, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
+        """For each role the labels of the tokens that it teaches, all others left out."""
+        if self.target not in _PARTITIONS:
+            return dict.fromkeys(self.speakers, labels)
+        knows = [speaker.signal(batch, _PARTITIONS[self.target]).flatten() for speaker in self.speakers.values()]
+        source = best_of(knows)
+        return {role: torch.where(source == number, labels, IGNORED) for number, role in enumerate(self.speakers)}
+
+    def products(self) -> dict[str, LanguageModel]:
+        return {"student": self.student}

@@ -1,0 +1,213 @@
+"""Causal language models of transformers, taken apart into body and head."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from osmose.errors import UserError
+from osmose.files import cannot_write, sync_folder
+from osmose.losses.heads import Head
+from osmose.models.model import Model
+
+ABOUT = "osmose.json"
+"""What stands beside the weights in a model's folder."""
+_APART = 1e-3
+"""How far hidden states may be from those of each document alone, relative to their size."""
+
+
+@dataclass
+class TokenStates:
+    """What a language model says of blocks of tokens, before its head.
+
+    Attributes:
+        hidden: [B, L, width], the states that the head reads.
+    """
+
+    hidden: Tensor
+
+
+class LanguageModel(Model):
+    """A causal language model with its tokenizer.
+
+    Tokens and the documents they belong to come as x, int64 [B, 2, L]: x[:, 0] are tokens, x[:, 1] numbers that are the same
+    for all tokens of a document, which stand side by side. A document does not see another one.
+
+    Args:
+        body: of transformers, with hidden states, head and logits that are hidden states times a matrix.
+        tokenizer: of transformers.
+        name: how the user calls it, for example "hf:DIR".
+
+    Raises:
+        UserError: when its logits are not those of a `Head`, or documents in one block cannot be kept apart.
+    """
+
+    suffix = ""
+
+    def __init__(self, body: nn.Module, tokenizer: Any, *, name: str) -> None:
+        super().__init__(body, name=name, architecture=None)
+        self.tokenizer = tokenizer
+        self._masked = False
+        self._check()
+
+    @property
+    def head(self) -> Head:
+        """What turns its hidden states into logits; its weights are the model's own parameters."""
+        layer, config = self.body.get_output_embeddings(), self.body.config
+        scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+        return Head(layer.weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it gives logits for, padding among them."""
+        return len(self.body.get_output_embeddings().weight)
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens it takes at a time; None where it does not say."""
+        found: int | None = getattr(self.body.config, "max_position_embeddings", None)
+        return found
+
+    @property
+    def size(self) -> int:
+        """How many parameters it has; tied ones count once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, x: Tensor) -> TokenStates:
+        """Hidden states of tokens and documents, int64 [B, 2, L]."""
+        tokens, documents = x.unbind(1)
+        places = torch.arange(tokens.shape[1], device=x.device)
+        begins = torch.ones_like(documents, dtype=torch.bool)
+        begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
+        positions = places - (places * begins).cummax(1).values
+        mask = _mask(documents, self.body.dtype) if self._masked else None
+        said = self.body.base_model(
+            input_ids=tokens, position_ids=positions, attention_mask=mask, use_cache=False, return_dict=True
+        )
+        return TokenStates(said.last_hidden_state)
+
+    def answer(self, x: Tensor) -> Tensor:
+        """The logits [B, vocabulary] of what comes after the last token."""
+        hidden = self(x).hidden[:, -1].float()
+        return self.head.logits(hidden, self.vocabulary, hidden.new_empty(len(x), self.vocabulary))
+
+    def facts(self) -> dict[str, Any]:
+        """The configuration, without what does not change its answers, and the tokenizer."""
+        config = {key: value for key, value in self.body.config.to_dict().items() if not key.startswith(("_", "dtype"))}
+        return {"config": config, "tokenizer": self.tokens}
+
+    def about(self) -> dict[str, Any]:
+        """What stands beside the weights in its folder; each value is JSON."""
+        return {"name": self.name, "digest": self.digest(), "parameters": self.size}
+
+    @cached_property
+    def tokens(self) -> str:
+        """SHA-256 of which token has which number."""
+        return hashlib.sha256(json.dumps(sorted(self.tokenizer.get_vocab().items())).encode()).hexdigest()
+
+    def save(self, path: str | Path, **metadata: Any) -> None:
+        """Write a folder that transformers reads: weights as safetensors, configuration and tokenizer; whole or not at all.
+
+        Args:
+            path: the folder; replaced where it is there.
+            metadata: further values to keep in it, each one JSON.
+
+        Raises:
+            UserError: when it cannot be written.
+        """
+        path = Path(path)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            part.mkdir(parents=True)
+            with without_bars():
+                self.body.save_pretrained(part)
+                self.tokenizer.save_pretrained(part)
+            (part / ABOUT).write_text(json.dumps(metadata | self.about(), indent=1))
+            if path.exists():
+                path.rename(path.with_name(f"{path.name}.{os.getpid()}.old"))
+            part.rename(path)
+            sync_folder(path.parent)
+            shutil.rmtree(path.with_name(f"{path.name}.{os.getpid()}.old"), ignore_errors=True)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise cannot_write(path, error) from error
+
+    def restore(self, path: Path) -> None:
+        """Take the weights of the same body that `save` wrote to `path`.
+
+        Raises:
+            UserError: when they cannot be read.
+        """
+        from safetensors.torch import load_model
+
+        try:
+            for file in sorted(path.glob("*.safetensors")):
+                load_model(self.body, file, strict=False)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error}; start anew with --fresh") from None
+
+    @torch.no_grad()
+    def _check(self) -> None:
+        """Try on a few tokens that the head is the body's, and that documents are kept apart."""
+        was_training = self.training
+        self.eval()
+        tokens = torch.arange(10, device=self.device) % self.vocabulary
+        alone = [self._alone(tokens[:4]), self._alone(tokens[4:])]
+        logits = self.body(tokens[None], use_cache=False).logits.float().squeeze(0)
+        hidden = self._alone(tokens).float()
+        own = self.head.logits(hidden, self.vocabulary, hidden.new_empty(len(hidden), self.vocabulary))
+        if logits.shape != own.shape or not torch.allclose(
+            logits, own, rtol=_APART, atol=_APART * float(logits.abs().max())
+        ):
+            raise UserError(
+                f"the logits of '{self.name}' ({type(self.body).__name__}) are not its hidden states times the matrix of its "
+                "output embeddings: its head cannot be taught without holding all logits; give another model"
+            )
+        x = torch.stack([tokens, (torch.arange(10, device=self.device) >= 4).long()])[None]
+        for self._masked in (False, True):
+            apart = self(x).hidden.squeeze(0)
+            if (apart - torch.cat(alone)).abs().max() <= _APART * apart.abs().max():
+                break
+        else:
+            raise UserError(
+                f"'{self.name}' ({type(self.body).__name__}) cannot keep documents in one block apart: give a model whose "
+                "attention takes a mask"
+            )
+        self.train(was_training)
+
+    def _alone(self, tokens: Tensor) -> Tensor:
+        hidden: Tensor = self.body.base_model(
+            input_ids=tokens[None], use_cache=False, return_dict=True
+        ).last_hidden_state
+        return hidden.squeeze(0)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Inside the block transformers shows no progress bars."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _mask(documents: Tensor, dtype: torch.dtype) -> Tensor:
+    """[B, 1, L, L], to be added to attention scores: a token sees those before it in its document."""
+    same = (documents[:, :, None] == documents[:, None, :]).tril()
+    return torch.zeros(same.shape, dtype=dtype, device=documents.device).masked_fill_(~same, torch.finfo(dtype).min)[
+        :, None
+    ]

@@ -1,0 +1,226 @@
+"""Language models by name: `hf:FOLDER-or-NAME`, `hf:FILE.gguf`, `file:RUN`, and `fresh:` before one for new weights."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from osmose import torchvision_ops
+from osmose.errors import UserError, check, missing_extra, unknown
+from osmose.models.language import LanguageModel, without_bars
+from osmose.models.options import options
+from osmose.random import stream as random_stream
+
+_USAGE = "hf:FOLDER, hf:NAME of the hub, hf:FILE.gguf, file:RUN, each with options (layers=6) and fresh: before for new weights"
+_WIDTHS = {"hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim"}
+"""What changes the shapes of weights, which only new weights can follow."""
+
+
+def load_language(
+    name: str | nn.Module, *, tokenizer: Any = None, seed: int = 0, stream: str = "student/init"
+) -> LanguageModel:
+    """Give a language model by name, or wrap a module of transformers.
+
+    `hf:FOLDER,layers=6` keeps six layers of a trained model, evenly spread from the first to the last, with its embeddings and
+    head. `fresh:hf:FOLDER,layers=6,hidden_size=192` has new weights in the shape of the configuration in the folder with these
+    changes, and its tokenizer. Other options are keys of that configuration.
+
+    Args:
+        name: a name as above, a `LanguageModel` (returned as it is), or a causal language model of transformers.
+        tokenizer: a module's tokenizer.
+        seed: seed of new weights.
+        stream: name of the random stream that they are drawn from.
+
+    Raises:
+        UserError: for an unknown name, files that cannot be read, weights that are not finite, or a model that cannot be taught
+            (see `LanguageModel`).
+    """
+    if isinstance(name, LanguageModel):
+        return name
+    if isinstance(name, nn.Module):
+        if tokenizer is None:
+            tokenizer = getattr(name, "tokenizer", None)
+        if tokenizer is None:
+            raise UserError(
+                f"{type(name).__name__} comes without a tokenizer: give it as model.tokenizer, or give hf:FOLDER"
+            )
+        return _checked(LanguageModel(name, tokenizer, name=f"module:{type(name).__name__}"))
+    fresh = name.startswith("fresh:")
+    source, _, rest = name.removeprefix("fresh:").partition(":")
+    key, comma, text = rest.partition(",")
+    if source not in ("hf", "file") or not key:
+        if Path(name).exists():
+            raise UserError(f"language model '{name}' is a path: write hf:{name}")
+        raise UserError(f"unknown language model '{name}': write {_USAGE}")
+    changes = options(name, text) if comma else {}
+    place = _place(name, key, source)
+    with language_extra(), _readable(name):
+        config, tokenizer = _config(place, name), _tokenizer(place)
+        if fresh:
+            with random_stream(seed, stream):
+                body = _new(config, changes, name)
+        else:
+            body = _cut(_trained(place), changes, name)
+    return _checked(LanguageModel(body, tokenizer, name=name))
+
+
+@contextmanager
+def language_extra() -> Iterator[None]:
+    """Imports inside the block belong to the extra 'language': a missing one is a UserError."""
+    torchvision_ops.install()
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise missing_extra("language models need", "language") from error
+
+
+def _place(name: str, key: str, source: str) -> dict[str, Any]:
+    """The arguments of `from_pretrained` for what a name means: a folder, a file of GGUF, or a name of the hub."""
+    path = Path(key).expanduser()
+    if source == "file":
+        path = path / "student" if path.is_dir() and not (path / "config.json").exists() else path
+        if not (path / "config.json").exists():
+            raise UserError(
+                f"'{name}': {path} holds no language model: give the folder of a finished run of method language"
+            )
+        return {"pretrained_model_name_or_path": str(path)}
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UserError(f"'{name}': there is no file {path}: check the path")
+        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    if path.is_dir() and not (path / "config.json").exists():
+        files = sorted(path.glob("*.gguf"))
+        if len(files) == 1:
+            return {"pretrained_model_name_or_path": str(path), "gguf_file": files[0].name}
+        what = "several files of GGUF" if files else "neither config.json nor a file of GGUF"
+        raise UserError(f"'{name}': the folder has {what}: give a folder of transformers, or the file")
+    if not path.is_dir() and (path.is_absolute() or key.startswith(".") or key.count("/") > 1):
+        raise UserError(f"'{name}': there is no folder {path}: check the path")
+    return {"pretrained_model_name_or_path": str(path) if path.is_dir() else key}
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """What transformers says of files that it cannot read, in one line."""
+    try:
+        yield
+    except (UserError, ModuleNotFoundError):
+        raise
+    except ImportError as error:
+        raise UserError(
+            f"'{name}' needs a package that is missing ({_line(error)}): pip install 'osmose[language]'"
+        ) from None
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise UserError(f"cannot load '{name}': {_line(error)}") from None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _config(place: Mapping[str, Any], name: str) -> Any:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(**place)
+    if hasattr(config, "quantization_config") and "gguf_file" in place:
+        del config.quantization_config  # the weights are widened when they are read
+    return config
+
+
+def _tokenizer(place: Mapping[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(**place)
+
+
+def _trained(place: Mapping[str, Any]) -> nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    with without_bars():
+        body: Any = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+    if hasattr(body.config, "quantization_config") and "gguf_file" in place:
+        del body.config.quantization_config
+    return body.eval()
+
+
+def _new(config: Any, changes: Mapping[str, Any], name: str) -> nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    _change(config, changes, name)
+    body: nn.Module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return body.eval()
+
+
+def _cut(body: Any, changes: Mapping[str, Any], name: str) -> nn.Module:
+    """The model with so many of its layers, evenly spread from the first to the last."""
+    for key in changes:
+        if key != "layers":
+            cure = f"write fresh:{name}" if key in _WIDTHS else "a trained model has its own"
+            raise UserError(
+                f"option '{key}' of '{name}' does not fit trained weights, of which only layers can be kept: {cure}"
+            )
+    if "layers" not in changes:
+        return body
+    path, layers = _layers(body, name)
+    wanted = changes["layers"]
+    check(
+        isinstance(wanted, int) and 1 <= wanted <= len(layers),
+        f"layers of '{name}'",
+        wanted,
+        f"a number from 1 to {len(layers)}",
+    )
+    kept = [0] if wanted == 1 else [round(place * (len(layers) - 1) / (wanted - 1)) for place in range(wanted)]
+    chosen = nn.ModuleList(copy.deepcopy(layers[place]) for place in kept)
+    for place, layer in enumerate(chosen):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                vars(module)["layer_idx"] = place
+    parent, _, last = path.rpartition(".")
+    setattr(body.get_submodule(parent), last, chosen)
+    body.config.num_hidden_layers = wanted
+    kinds = getattr(body.config, "layer_types", None)
+    if kinds:
+        body.config.layer_types = [kinds[place] for place in kept]
+    return body
+
+
+def _layers(body: Any, name: str) -> tuple[str, nn.ModuleList]:
+    """Where a model's layers are: the one list of modules that is as long as its configuration says."""
+    count = body.config.num_hidden_layers
+    found = [
+        (path, module)
+        for path, module in body.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    ]
+    if len(found) != 1:
+        raise UserError(f"'{name}' ({type(body).__name__}) does not keep its layers in one list: use fresh:{name}")
+    return found[0]
+
+
+def _change(config: Any, changes: Mapping[str, Any], name: str) -> None:
+    for key, value in changes.items():
+        real = "num_hidden_layers" if key == "layers" else key
+        if not hasattr(config, real):
+            raise unknown(f"option of '{name}':", key, ["layers", *config.to_dict()])
+        setattr(config, real, value)
+        if real == "num_hidden_layers" and getattr(config, "layer_types", None):
+            config.layer_types = (config.layer_types * (1 + value // len(config.layer_types)))[:value]
+        if (
+            real in ("hidden_size", "num_attention_heads")
+            and "head_dim" not in changes
+            and getattr(config, "head_dim", None)
+        ):
+            config.head_dim = config.hidden_size // config.num_attention_heads
+
+
+def _checked(model: LanguageModel) -> LanguageModel:
+    for name, tensor in model.body.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(
+                f"'{model.name}' holds NaN or infinity in '{name}': its training diverged; give an earlier one"
+            )
+    return model

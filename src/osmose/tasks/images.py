@@ -1,0 +1,157 @@
+"""Images, with classes, with numbers for labels, or to be drawn again."""
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from lightning_fabric import Fabric
+
+from osmose.data.batch import Batch
+from osmose.data.corruptions import check_available, parse
+from osmose.data.dataset import Dataset, load_data
+from osmose.data.feed import ViewFeed
+from osmose.data.loader import Loader
+from osmose.data.sources import find
+from osmose.data.views import Views
+from osmose.engine.method import Method
+from osmose.errors import UserError
+from osmose.evaluate import predict
+from osmose.evaluate.heldout import HeldOut
+from osmose.methods import find_method
+from osmose.models import load_model
+from osmose.models.generator import Generator
+from osmose.models.load_generator import load_generator
+from osmose.models.model import ImageModel
+from osmose.models.network import Network
+from osmose.pair_check import check_pair
+from osmose.recipe import Data, Recipe
+from osmose.signals import Frozen
+from osmose.tasks.measure_images import measure
+from osmose.tasks.task import Measured, Modules, Products, Task
+from osmose.weights import read_about, read_weights
+
+_FEW = 8
+"""Samples in a run's pictures."""
+
+
+@dataclass
+class ImageTask(Task):
+    """The task of all methods that train a `Network` or a `Generator`."""
+
+    data: Dataset
+    student: ImageModel
+    initial: ImageModel
+    teachers: dict[str, Network]
+
+    @classmethod
+    def gather(cls, recipe: Recipe, modules: Modules, products: Products) -> Self:
+        assert isinstance(recipe.data, Data)
+        data = load_data(**vars(recipe.data))
+        wanted: dict[str, Any] = {
+            "classes": data.classes,
+            "num_classes": data.num_classes or 1,
+            "channels": data.channels,
+            "image_size": data.image_size,
+            "seed": recipe.seed,
+        }
+        notes: list[str] = []
+
+        def load(role: str, name: str) -> Network:
+            if role in modules:
+                network = load_model(copy.deepcopy(modules[role]), channels=data.channels)
+            else:
+                place = f"file:{products[name]}" if name in products else name
+                network = load_model(place, stream=f"{role}/init", **wanted)
+            if data.classes and network.classes != data.classes and network.reorder(data.classes):
+                notes.append(
+                    f"{role} {network.name} has the classes of {data.name} in another order: its outputs are reordered"
+                )
+            return network
+
+        student: ImageModel
+        if find_method(recipe.method["name"]).trains is Generator:
+            student = load_generator(
+                copy.deepcopy(modules.get("student", recipe.student)),
+                channels=data.channels, image_size=data.image_size, seed=recipe.seed, stream="student/init",
+            )  # fmt: skip
+        else:
+            student = load("student", recipe.student)
+        teachers = {role: load(role, name) for role, name in recipe.roles.items()}
+        return cls(recipe, data, student, copy.deepcopy(student), teachers, notes, modules)
+
+    @classmethod
+    def check_names(cls, recipes: Sequence[Recipe]) -> None:
+        for data in dict.fromkeys(recipe.data.name for recipe in recipes):
+            find(data)
+        networks = [recipe for recipe in recipes if find_method(recipe.method["name"]).trains is Network]
+        for model in dict.fromkeys(name for recipe in networks for name in (recipe.student, *recipe.roles.values())):
+            # Weights from the hub are left to the runs, and so are the students of earlier stages.
+            if "timm:" not in model and not model.startswith("$"):
+                load_model(model, num_classes=10)
+
+    @classmethod
+    def product(cls, recipe: Recipe, folder: Path, modules: Modules) -> ImageModel:
+        path = folder / "student.safetensors"
+        if find_method(recipe.method["name"]).trains is Generator:
+            about = read_about(path)["preprocessing"]
+            return load_generator(f"file:{path}", channels=about["channels"], image_size=about["size"])
+        if "student" not in modules:
+            return load_model(f"file:{path}")
+        weights, about = read_weights(path)
+        student = load_model(copy.deepcopy(modules["student"]), channels=about["preprocessing"]["channels"])
+        student.body.load_state_dict(weights)
+        return student
+
+    def speakers(self) -> dict[str, Any]:
+        return super().speakers() if isinstance(self.initial, Network) else dict(self.teachers)
+
+    def frozen(self, network: Network, device: torch.device) -> Frozen:
+        return Frozen(network, device, mixed=self.recipe.frozen_precision == "bf16-mixed")
+
+    def check(self, method: Method) -> list[str]:
+        recipe, data = self.recipe, self.data
+        check_available(parse(recipe.corruptions))
+        if recipe.corruptions and data.task == "regression":
+            raise UserError(f"key 'corruptions' is of images with classes, {data.name} has numbers: leave it out")
+        notes = []
+        if isinstance(self.student, Network):
+            teachers = {name: self.teachers[role] for role, name in recipe.roles.items()}
+            notes += check_pair(self.student, teachers, data, method)
+        if recipe.blend.mixes and "whole labels" in method.needs():
+            raise UserError(
+                f"blend {recipe.blend.name} mixes labels and the method asks for each sample's class: use a target that needs "
+                "no labels, as teacher or partition-unsupervised, or another blend"
+            )
+        idle = [f"view.{key}" for key in recipe.view.without_effect(data.channels)]
+        if idle:
+            notes.append(f"{', '.join(idle)}: without effect on images of one channel")
+        return notes
+
+    def feed(self, loader: Loader, device: torch.device) -> ViewFeed:
+        return ViewFeed(loader, self.recipe.view, device, self.recipe.blend, self.data.num_classes)
+
+    def score(self, student: Callable[[], ImageModel], fabric: Fabric) -> Callable[[], dict[str, float]] | None:
+        heldout = self.data.heldout
+        return None if heldout is None else HeldOut(self.initial, student, heldout, fabric)
+
+    def measure(self, students: Mapping[str, ImageModel], device: torch.device) -> Measured:
+        return measure(self.recipe, self.data, self.initial, self.teachers, students, device)
+
+    def few(self, device: torch.device) -> Batch:
+        train = self.data.train
+        few = train.subset(torch.linspace(0, len(train) - 1, min(_FEW, len(train))).long())
+        x = Views.plain(few.inputs.read(torch.arange(len(few)))).to(device)
+        return Batch(index=few.index, view=None, x=x, y=few.labels)
+
+    def seconds_of_evaluation(self) -> float:
+        split = self.data.heldout
+        if split is None:
+            return 0.0
+        some = split.subset(torch.arange(min(500, len(split))))
+        started = time.monotonic()
+        predict(self.student, some)
+        return (time.monotonic() - started) * len(split) / len(some)
