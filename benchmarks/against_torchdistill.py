@@ -48,13 +48,13 @@ class Images(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self) -> None:
         self.split = load_data("fashion-mnist-mini").train
-        self.images = self.split.images.read(torch.arange(len(self.split)))
+        self.inputs = self.split.inputs.read(torch.arange(len(self.split)))
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        image = self.images[row].float() / 255
+        image = self.inputs[row].float() / 255
         assert self.split.labels is not None
         return (image.flip(-1) if torch.rand(()) < 0.5 else image), self.split.labels[row]
 

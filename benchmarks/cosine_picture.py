@@ -22,7 +22,7 @@ def draw(study: Path, path: Path) -> None:
     """A panel a method: the cosine, the training points, and a line for each seed's student."""
     x = torch.linspace(-REACH, REACH, 801)
     data = load_data("cosine")
-    points = data.train.images.read(torch.arange(len(data.train))).flatten().unique()
+    points = data.train.inputs.read(torch.arange(len(data.train))).flatten().unique()
     with canvas(path, rows=1, columns=len(METHODS), size=(11, 2.6)) as axes, torch.no_grad():
         for place, (method, name) in zip(axes.flat, METHODS.items(), strict=True):
             folders = sorted((study / "runs").glob(f"*-{method}-seed*/student.safetensors"))

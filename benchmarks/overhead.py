@@ -26,16 +26,17 @@ from osmose.data.loader import Loader
 from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.folder import RunFolder
 from osmose.engine.progress import Progress
-from osmose.execution import Cast, gather, prepare
+from osmose.execution import gather, prepare
+from osmose.tasks import Task
 from osmose.measure import environment
 from paired import ratio
 
 
-def by_hand(cast: Cast, settings: recipe.Recipe) -> Callable[[], None]:
+def by_hand(task: Task, settings: recipe.Recipe) -> Callable[[], None]:
     """An epoch as a loop that one writes in an afternoon."""
-    student, teacher = cast.student.train(), cast.teachers["teacher1"].eval().requires_grad_(False)
+    student, teacher = task.student.train(), task.teachers["teacher1"].eval().requires_grad_(False)
     optimiser = torch.optim.SGD(student.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-3)
-    loader = Loader(cast.data.train, batch_size=settings.batch_size, seed=0)
+    loader = Loader(task.data.train, batch_size=settings.batch_size, seed=0)
 
     def epoch() -> None:
         for index, images, *_ in loader.epoch(0):
@@ -50,11 +51,11 @@ def by_hand(cast: Cast, settings: recipe.Recipe) -> Callable[[], None]:
     return epoch
 
 
-def by_engine(cast: Cast, settings: recipe.Recipe, folder: Path) -> Callable[[], object]:
+def by_engine(task: Task, settings: recipe.Recipe, folder: Path) -> Callable[[], object]:
     """The engine's run of one epoch."""
     run = RunFolder(folder, settings.plain(), owner=True)
     run.path.mkdir()
-    engine = prepare(settings, cast, run, make_fabric(settings), Progress(quiet=True))
+    engine = prepare(settings, task, run, make_fabric(settings), Progress(quiet=True))
     engine.evaluate = None
     return engine.fit
 
@@ -76,9 +77,9 @@ def measure(student: str, teacher: str, batch_size: int, pairs: int) -> dict[str
     times: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder, torch_settings(settings):
         for pair in range(pairs + 1):
-            cast = gather(settings, {}, {})
-            steps = len(cast.data.train) // settings.batch_size
-            loops = [by_hand(cast, settings), by_engine(gather(settings, {}, {}), settings, Path(folder) / str(pair))]
+            task = gather(settings, {}, {})
+            steps = len(task.data.train) // settings.batch_size
+            loops = [by_hand(task, settings), by_engine(gather(settings, {}, {}), settings, Path(folder) / str(pair))]
             order = (0, 1) if pair % 2 else (1, 0)
             taken = {number: timed(loops[number]) for number in order}
             times.append((taken[0], taken[1]))

@@ -145,3 +145,80 @@ def after_step(monkeypatch):
         monkeypatch.setattr(Engine, "train_step", wrapped)
 
     return at
+
+
+SHAPE = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+"""A tiny Llama."""
+
+
+@pytest.fixture(scope="session")
+def bytewise():
+    """A tokenizer of transformers whose tokens are bytes, with a token for the end of a text and one for its beginning."""
+    pytest.importorskip("transformers")
+    from osmose import torchvision_ops
+
+    torchvision_ops.install()
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    made = Tokenizer(BPE(vocab={**alphabet, "<end>": 256, "<start>": 257}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>", bos_token="<start>")
+
+
+@pytest.fixture(scope="session")
+def llama(bytewise, tmp_path_factory):
+    """Folders of tiny language models with random weights, by seed."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    made = {}
+
+    def folder(seed=0):
+        if seed not in made:
+            made[seed] = tmp_path_factory.mktemp("llama")
+            torch.manual_seed(seed)
+            config = LlamaConfig(
+                vocab_size=258, max_position_embeddings=64, tie_word_embeddings=True, bos_token_id=257, eos_token_id=256,
+                initializer_range=0.3, **SHAPE,
+            )  # fmt: skip
+            LlamaForCausalLM(config).save_pretrained(made[seed])
+            bytewise.save_pretrained(made[seed])
+        return made[seed]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prose(tmp_path_factory):
+    """The name of a text of 60 short documents."""
+    folder = tmp_path_factory.mktemp("prose")
+    words = ["a", "tree", "sees", "the", "old", "house", "and", "sings", "of", "rain"]
+    draws = np.random.default_rng(0)
+    lines = [" ".join(draws.choice(words, draws.integers(3, 12))) + "." for _ in range(60)]
+    (folder / "lines.jsonl").write_text("\n".join(json.dumps({"text": line}) for line in lines))
+    return f"text:{folder}"
+
+
+@pytest.fixture(scope="session")
+def speak(llama, prose):
+    """Runs a short recipe of method language with changes in a folder."""
+    from osmose.execution import execute as run
+    from osmose.recipe import merge, resolve
+
+    def go(folder, **changes):
+        recipe = {
+            "student": f"hf:{llama(1)}", "teacher": f"hf:{llama(0)}", "data": {"name": prose, "length": 24}, "epochs": 2,
+            "batch_size": 8, "threads": 1, "log_every": 2, "method": {"name": "language", "optimiser": {"lr": 0.01}},
+        }  # fmt: skip
+        return run(resolve(merge(recipe, changes)), folder, quiet=True)
+
+    return go

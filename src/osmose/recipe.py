@@ -237,7 +237,8 @@ def load(name: str) -> Plain:
 
 
 def defaults(changes: Mapping[str, Any]) -> Plain:
-    """What a transfer starts from: the packaged recipe "default" on its own data set, the papers' settings on any other.
+    """What a transfer starts from: the packaged recipe "default" on its own data set, the papers' settings on any other; on text
+    those of method language.
 
     Where the changes name another method, that recipe's teacher and method are left out.
 
@@ -246,6 +247,8 @@ def defaults(changes: Mapping[str, Any]) -> Plain:
     """
     default = load("default")
     data, method = (_name(changes.get(key)) for key in ("data", "method"))
+    if data and data.startswith(TEXT):
+        return {"method": "language"}
     if data not in (None, default["data"]):
         find(data)
         return {}

@@ -1,5 +1,6 @@
 """What there is to choose from: the rows of `osmose show`."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import yaml
@@ -7,6 +8,7 @@ import yaml
 from osmose import recipe
 from osmose.augmentors import AUGMENTORS
 from osmose.data import show_data
+from osmose.data.corpus import TEXT
 from osmose.methods import METHODS
 from osmose.models import show_models
 from osmose.targets import TARGETS
@@ -21,7 +23,13 @@ def models() -> Rows:
 
 def data() -> Rows:
     """Data sets that can be named."""
-    return show_data()
+    text = {
+        "name": f"{TEXT}PATH",
+        "description": "text for method language: .txt, .jsonl, .json and .parquet files, or text:hf:NAME of the hub",
+        "licence": "yours",
+        "available": find_spec("transformers") is not None,
+    }
+    return [*show_data(), text]
 
 
 def methods() -> Rows:

@@ -120,9 +120,15 @@ def load_text(
     check(0 <= heldout < 1, "data.heldout", heldout, "a share of at least 0 and below 1")
     check(0 < test < 1, "data.test", test, "a share between 0 and 1")
     parts = _parts(name, separator)
-    for part, share in (("test", test), ("heldout", heldout)):
-        if not parts[part] and share:
-            parts["train"], parts[part] = _split_off(name, parts["train"], share, generator(split_seed, f"text/{part}"))
+    missing = [(part, share) for part, share in (("test", test), ("heldout", heldout)) if share and not parts[part]]
+    if len(parts["train"]) <= len(missing):
+        raise UserError(
+            f"{name} has {len(parts['train'])} documents for {1 + len(missing)} parts, training, held-out and test part: give "
+            "more, say by data.separator what divides a file, or name files train..., valid... and test..."
+        )
+    for part, share in missing:
+        most = len(parts["train"]) - len(missing)
+        parts["train"], parts[part] = _split_off(parts["train"], share, most, generator(split_seed, f"text/{part}"))
     blocks = pack((_training(ids, prompt, tokenizer) for ids, prompt, _ in _tokenised(parts["train"], tokenizer)),
                   length, padding=_end(tokenizer))  # fmt: skip
     whole = _split(blocks)
@@ -180,15 +186,10 @@ def _from_hub(name: str) -> Any:
 
 
 def _split_off(
-    name: str, documents: list[Document], share: float, draws: torch.Generator
+    documents: list[Document], share: float, most: int, draws: torch.Generator
 ) -> tuple[list[Document], list[Document]]:
-    """The rest of the documents, and a share of them, both in order; neither is empty."""
-    if len(documents) < 3:
-        raise UserError(
-            f"{name} has {len(documents)} documents, and training, held-out and test part need one each: give more, say by "
-            "data.separator what divides a file, or name files train..., validation... and test..."
-        )
-    count = min(max(1, round(len(documents) * share)), len(documents) - 2)
+    """The rest of the documents, and a share of them, at least one and at most `most`; both in order."""
+    count = min(max(1, round(len(documents) * share)), most)
     apart = set(torch.randperm(len(documents), generator=draws)[:count].tolist())
     return (
         [one for place, one in enumerate(documents) if place not in apart],

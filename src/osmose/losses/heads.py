@@ -1,6 +1,6 @@
 """What turns a language model's hidden states into logits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +23,10 @@ class Head:
     bias: Tensor | None = None
     scale: float = 1.0
     cap: float | None = None
+
+    def to(self, dtype: torch.dtype) -> "Head":
+        """The same with weights of another type, without gradients."""
+        return replace(self, weight=self.weight.detach().to(dtype))
 
     def logits(self, x: Tensor, vocabulary: int, out: Tensor) -> Tensor:
         """Logits of hidden states x [n, width] for the first `vocabulary` tokens, written into `out` [n, vocabulary]."""

@@ -94,7 +94,8 @@ def distil_tokens(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of a student's hidden states against labels and a teacher.
 
-    Where the vocabularies have different sizes, as padding makes them, the tokens that both have are compared.
+    Where the vocabularies have different sizes, as padding makes them, the tokens that both have are compared. Under autocast the
+    matrix products are computed in its type, and all else in float32.
 
     Args:
         student: hidden states [n, width] whose next tokens are `labels`; gradients flow into them and into the head.
@@ -161,6 +162,11 @@ class _Run:
         self, student: Tensor, head: Head, labels: Tensor, teacher: Teacher | None, objective: Objective, count: float | None
     ) -> None:  # fmt: skip
         self.student, self.head, self.labels, self.teacher = student, head, labels, teacher
+        if torch.is_autocast_enabled(student.device.type):
+            narrow = torch.get_autocast_dtype(student.device.type)
+            self.student, self.head = student.to(narrow), head.to(narrow)
+            if isinstance(teacher, States):
+                self.teacher = States(teacher.hidden.to(narrow), teacher.head.to(narrow))
         self.alpha = 1.0 if teacher is None else objective.alpha
         self.temperature = objective.temperature
         self.divergence: Divergence = divergence(objective.divergence, objective.beta)

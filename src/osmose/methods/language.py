@@ -67,6 +67,8 @@ class Language(Method):
         teachers = [role for role in frozen if role.startswith("teacher")]
         self.alpha = alpha if teachers or target == "initial" else 1.0
         self.objective = Objective(self.alpha, temperature, divergence, beta)
+        if not teachers and target in _PARTITIONS:
+            raise UserError(f"target '{target}' needs a teacher: give --teacher hf:FOLDER")
         if len(teachers) > 1 and target not in _PARTITIONS:
             raise UserError(f"target '{target}' takes one teacher, {len(teachers)} given: use target 'partition'")
         roles = {"teacher": teachers, "initial": ["initial"]}.get(target, ["initial", *teachers])
@@ -78,9 +80,6 @@ class Language(Method):
     def reads(self) -> dict[str, tuple[str, ...]]:
         known = [_PARTITIONS[self.target]] if self.target in _PARTITIONS else []
         return {role: (*speaker.speech.fields, *known) for role, speaker in self.speakers.items()}
-
-    def needs(self) -> frozenset[str]:
-        return frozenset({"teacher"}) if self.target != "initial" and self.alpha < 1 else frozenset()
 
     def taught_by(self, teachers: Sequence[str]) -> str:
         who = "itself" if self.target == "initial" else " and ".join(teachers)

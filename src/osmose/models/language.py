@@ -48,7 +48,7 @@ class LanguageModel(Model):
         name: how the user calls it, for example "hf:DIR".
 
     Raises:
-        UserError: when its logits are not those of a `Head`, or documents in one block cannot be kept apart.
+        UserError: when its weights are not finite, its logits are not those of a `Head`, or it cannot keep documents apart.
     """
 
     suffix = ""
@@ -57,6 +57,11 @@ class LanguageModel(Model):
         super().__init__(body, name=name, architecture=None)
         self.tokenizer = tokenizer
         self._masked = False
+        for key, tensor in body.state_dict().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise UserError(
+                    f"'{name}' holds NaN or infinity in '{key}': its training diverged; give an earlier one"
+                )
         self._check()
 
     @property
@@ -158,7 +163,7 @@ class LanguageModel(Model):
     @torch.no_grad()
     def _check(self) -> None:
         """Try on a few tokens that the head is the body's, and that documents are kept apart."""
-        was_training = self.training
+        was_training = self.body.training
         self.eval()
         tokens = torch.arange(10, device=self.device) % self.vocabulary
         alone = [self._alone(tokens[:4]), self._alone(tokens[4:])]

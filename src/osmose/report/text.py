@@ -27,7 +27,8 @@ def text_tiles(numbers: Mapping[str, Any]) -> list[Tile]:
         Tile("tokens newly wrong", f"{numbers['knowledge_loss']:.2f} %", "lost"),
     ]
     for role, kept in retentions(numbers).items():
-        tiles.append(Tile(f"of {role}'s right tokens", f"{kept['token_accuracy']:.1f} %"))
+        if "token_accuracy" in kept:
+            tiles.append(Tile(f"of {role}'s right tokens", f"{kept['token_accuracy']:.1f} %"))
     return tiles
 
 

@@ -1,7 +1,7 @@
 """Language models that only speak: what they say of each position of a block of tokens."""
 
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -123,9 +123,9 @@ class FrozenLanguage(Speaker):
         found = {name: torch.stack([one[name] for one in said]) for name in fields - {HIDDEN}}
         return found | ({HIDDEN: hidden.contiguous()} if HIDDEN in fields else {})
 
-    def _say_of(self, tokens: Tensor, hidden: Tensor, fields: Collection[str]) -> dict[str, Tensor]:
+    def _say_of(self, tokens: Tensor, hidden: Tensor, fields: Set[str]) -> dict[str, Tensor]:
         """The same of one block, some positions at a time: equal whatever block it stands beside."""
-        draws = self._draws(tokens) if SAMPLED[0] in fields else None
+        draws = None if fields.isdisjoint(SAMPLED) else self._draws(tokens)
         known = tokens.roll(-1)
         parts = []
         head, vocabulary = self.network.head, self.network.vocabulary
@@ -138,12 +138,12 @@ class FrozenLanguage(Speaker):
             found[KNOWN][-1] = 0
         return found
 
-    def _part(self, logits: Tensor, known: Tensor, fields: Collection[str], draws: Tensor | None) -> dict[str, Tensor]:
+    def _part(self, logits: Tensor, known: Tensor, fields: Set[str], draws: Tensor | None) -> dict[str, Tensor]:
         found, speech = {}, self.speech
         if KNOWN in fields or SURE in fields:
             total = logits.logsumexp(-1)
             found = {KNOWN: logits.gather(-1, known[:, None]).squeeze(-1) - total, SURE: logits.amax(-1) - total}
-        if TOP[0] in fields:
+        if not fields.isdisjoint(TOP):
             best, ids = (logits / speech.temperature).topk(speech.top_k or 0)
             found |= {TOP[0]: ids, TOP[1]: best - (logits / speech.temperature).logsumexp(-1, keepdim=True)}
         if draws is not None:

@@ -80,9 +80,6 @@ class TextTask(Task):
         return FrozenLanguage(network, device, mixed=recipe.frozen_precision == "bf16-mixed", speech=speech)
 
     def check(self, method: Method) -> list[str]:
-        needs = method.needs()
-        if "teacher" in needs and not self.teachers:
-            raise UserError("the method needs a teacher: give --teacher hf:FOLDER, or --method.alpha 1")
         for key, value, plain in (
             ("view", self.recipe.view, type(self.recipe.view)()),
             ("blend", self.recipe.blend, type(self.recipe.blend)()),

@@ -1,0 +1,117 @@
+"""Text in parts and blocks: nothing is scored twice or left out, and what is wrong is named."""
+
+import json
+
+import pytest
+import torch
+
+from osmose.data.corpus import load_text
+from osmose.errors import UserError
+
+IGNORED = -100
+
+
+def write(folder, name, *texts):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("\n".join(json.dumps(one if isinstance(one, dict) else {"text": one}) for one in texts))
+
+
+def decoded(tokenizer, passages):
+    """The scored text, in order."""
+    labels = passages.split.labels.flatten()
+    return tokenizer.decode(labels[labels != IGNORED].tolist())
+
+
+def test_every_token_of_every_document_is_scored_once(bytewise, tmp_path):
+    texts = ["short", "a much longer document that is cut into parts", "é and 日本", "the end"]
+    write(tmp_path, "train.jsonl", "x", "y")
+    write(tmp_path, "test.jsonl", *texts)
+    passages = load_text(f"text:{tmp_path}", bytewise, length=9, heldout=0).test()
+    assert decoded(bytewise, passages) == "".join(texts)
+    assert passages.bytes == sum(len(text.encode()) for text in texts)
+    assert passages.words == sum(len(text.split()) for text in texts)
+    x = passages.split.inputs.read(torch.arange(len(passages.split)))
+    counted = passages.split.labels != IGNORED
+    assert (x[:, 0][:, 1:][counted[:, :-1]] == passages.split.labels[counted]).all()
+    assert (x[:, 1][:, 1:] == x[:, 1][:, :-1])[counted[:, :-1]].all()  # from the same document
+
+
+def test_the_last_word_of_each_document(bytewise, tmp_path):
+    write(tmp_path, "train.jsonl", "x", "y")
+    write(tmp_path, "test.jsonl", "the old house.", "it is the cat's paw!", "...")
+    passages = load_text(f"text:{tmp_path}", bytewise, length=64, heldout=0).test()
+    labels, last = passages.split.labels, passages.last_word
+    words = [bytewise.decode(labels[last == number].tolist()) for number in range(3)]
+    assert words == ["house", "paw", ""]
+
+
+def test_of_a_prompt_nothing_is_scored_and_its_end_is_kept(bytewise, tmp_path):
+    write(tmp_path, "train.jsonl", "x", "y")
+    write(tmp_path, "test.jsonl", {"prompt": "two plus two makes exactly", "completion": " four"})
+    passages = load_text(f"text:{tmp_path}", bytewise, length=16, heldout=0).test()
+    assert decoded(bytewise, passages) == " four"
+    x = passages.split.inputs.read(torch.arange(1))[0, 0]
+    assert bytewise.decode(x.tolist()) == "<start>es exactly four"
+
+
+def test_training_blocks_hold_start_text_and_end(bytewise, tmp_path):
+    write(tmp_path, "train.jsonl", "abc", {"prompt": "de", "completion": "fg"})
+    write(tmp_path, "test.jsonl", "z")
+    train = load_text(f"text:{tmp_path}", bytewise, length=12, heldout=0).train
+    x = train.inputs.read(torch.arange(1))[0]
+    assert bytewise.decode(x[0].tolist()) == "<start>abc<end><start>defg<end><end>"
+    labels = train.labels[0]
+    assert bytewise.decode(labels[labels != IGNORED].tolist()) == "abc<end>fg<end>"
+
+
+def test_parts_are_split_by_document_and_stay_the_same(bytewise, prose):
+    whole = load_text(prose, bytewise, length=24, heldout=0.1, test=0.1)
+    assert (whole.heldout.documents, whole.test().documents) == (5, 6)
+    half = load_text(prose, bytewise, length=24, heldout=0.1, test=0.1, fraction=0.5)
+    assert len(half.train) == round(len(whole.train) / 2)
+    assert half.fingerprint == whole.fingerprint
+    assert torch.equal(half.train.inputs.read(torch.arange(3)), whole.train.inputs.read(half.train.index[:3]))
+    other = load_text(prose, bytewise, length=24, heldout=0.1, test=0.1, split_seed=1)
+    assert other.fingerprint != whole.fingerprint
+    texts = [decoded(bytewise, part) for part in (whole.heldout, whole.test(), other.test())]
+    assert len(set(texts)) == 3
+
+
+def test_a_hub_layout_from_a_folder(bytewise, tmp_path):
+    pytest.importorskip("datasets")
+    write(tmp_path / "set", "train.jsonl", "one", "two", "three")
+    write(tmp_path / "set", "test.jsonl", "four")
+    corpus = load_text(f"text:hf:{tmp_path / 'set'}", bytewise, length=8)
+    assert decoded(bytewise, corpus.test()) == "four"
+    with pytest.raises(UserError, match=r"cannot load text:hf:.*nothing"):
+        load_text(f"text:hf:{tmp_path / 'nothing'}", bytewise)
+
+
+@pytest.mark.parametrize(
+    ("texts", "settings", "message"),
+    [
+        (
+            ["one", "two"],
+            {},
+            "has 2 documents for 3 parts, training, held-out and test part: give more, say by data.separator",
+        ),
+        (["one", {"prompt": "what", "completion": " "}, "x"], {}, "is empty: leave it out"),
+        (["x", "y", "z"], {"length": 1}, "key 'data.length' is 1: set it to at least 2"),
+        (["x", "y", "z"], {"fraction": 0}, "key 'data.fraction' is 0"),
+        (["x", "y", "z"], {"test": 1}, "key 'data.test' is 1"),
+        (
+            [{"prompt": "as long as a block", "completion": "x"}] * 3,
+            {"length": 8},
+            "nothing of text:.* is to be learned: its documents have one token, or prompts fill their blocks",
+        ),
+    ],
+)
+def test_mistakes(bytewise, tmp_path, texts, settings, message):
+    write(tmp_path, "a.jsonl", *texts)
+    with pytest.raises(UserError, match=message):
+        load_text(f"text:{tmp_path}", bytewise, **settings)
+
+
+def test_no_such_place(bytewise, tmp_path):
+    with pytest.raises(UserError, match="there is no .*nowhere; give a file or folder, or text:hf:NAME of the hub"):
+        load_text(f"text:{tmp_path / 'nowhere'}", bytewise)

@@ -1,0 +1,260 @@
+"""The method language against plain torch, its partition by hand, and runs of it that are stored, stopped and spread."""
+
+import copy
+import os
+import signal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+pytest.importorskip("transformers")
+
+from osmose.data.batch import Batch
+from osmose.engine.clock import Clock
+from osmose.engine.interrupt import Interrupted
+from osmose.errors import UserError
+from osmose.methods.language import Language
+from osmose.models.load_language import load_language
+from osmose.signals.tokens import FrozenLanguage, Speech
+
+WHOLE = Speech()
+CLOCK = Clock(step=0, steps_per_epoch=4, epochs=1, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def models(llama):
+    return [load_language(f"hf:{llama(seed)}") for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def batch():
+    draws = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, 256, (4, 20), generator=draws)
+    documents = (torch.arange(20) >= torch.tensor([5, 9, 12, 20])[:, None]).long()
+    labels = tokens.roll(-1, 1)
+    labels[:, -1] = -100
+    labels[torch.arange(3), torch.tensor([4, 8, 11])] = -100  # the next token is another document's
+    labels[0, :3] = -100
+    return Batch(index=torch.arange(4), view=0, x=torch.stack([tokens, documents], dim=1), y=labels)
+
+
+def build(models, *, teachers=1, speech=WHOLE, **settings):
+    student, *others = (copy.deepcopy(model) for model in models)
+    frozen = {
+        f"teacher{number}": FrozenLanguage(other, speech=speech) for number, other in enumerate(others[:teachers], 1)
+    }
+    frozen["initial"] = FrozenLanguage(copy.deepcopy(models[0]), speech=speech)
+    return Language(student, frozen, **settings)
+
+
+def by_document(model, batch):
+    """Logits [B, L, V] of transformers, each document alone."""
+    rows = []
+    for tokens, documents in batch.x.unbind(0) if batch.x.dim() == 2 else ((x[0], x[1]) for x in batch.x):
+        parts = [model.body(tokens[documents == one][None]).logits[0] for one in documents.unique()]
+        rows.append(torch.cat(parts))
+    return torch.stack(rows)
+
+
+def test_a_step_is_the_formula_with_documents_run_alone(models, batch):
+    method = build(models, alpha=0.3, temperature=2.0)
+    loss, parts = method(batch, CLOCK)
+    loss.backward()
+    plain = copy.deepcopy(models[0])
+    student = by_document(plain, batch)
+    with torch.no_grad():
+        teacher = by_document(models[1], batch)
+    counted = batch.y != -100
+    hard = F.cross_entropy(student[counted], batch.y[counted])
+    soft = F.kl_div((student[counted] / 2).log_softmax(-1), (teacher[counted] / 2).softmax(-1), reduction="batchmean")
+    wanted = 0.3 * hard + 0.7 * 4 * soft
+    wanted.backward()
+    torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(parts["cross_entropy"], hard.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(parts["divergence"], soft.detach(), rtol=1e-4, atol=1e-5)
+    for ours, theirs in zip(method.student.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_alone_it_is_the_cross_entropy_of_the_text(models, batch):
+    method = build(models, teachers=0)
+    loss, _ = method(batch, CLOCK)
+    counted = batch.y != -100
+    wanted = F.cross_entropy(by_document(models[0], batch)[counted], batch.y[counted])
+    torch.testing.assert_close(loss, wanted, rtol=1e-4, atol=1e-5)
+    assert method.taught_by([]) == "the text (weight 1)"
+
+
+@pytest.mark.parametrize(("target", "teachers"), [("partition", 1), ("partition", 2), ("partition-unsupervised", 2)])
+@torch.no_grad()
+def test_each_token_is_taught_by_whoever_knows_it(models, batch, target, teachers):
+    method = build(models, teachers=teachers, target=target, alpha=0.0)
+    loss, parts = method(batch, CLOCK)
+    counted = batch.y != -100
+    log_p = torch.stack(
+        [by_document(model, batch)[counted].log_softmax(-1) for model in (models[0], *models[1 : 1 + teachers])]
+    )
+    if target == "partition":
+        knows = log_p.gather(-1, batch.y[counted].expand(len(log_p), -1)[..., None]).squeeze(-1)
+    else:
+        knows = log_p.amax(-1)
+    source = knows.argmax(0)
+    taught = log_p[source, torch.arange(len(source))]
+    wanted = F.kl_div(log_p[0], taught, log_target=True, reduction="batchmean")
+    torch.testing.assert_close(loss, wanted, rtol=1e-3, atol=1e-5)
+    names = ["initial", *(f"teacher{number}" for number in range(1, teachers + 1))]
+    for number, name in enumerate(names):
+        assert parts[f"share/{name}"].item() == pytest.approx((source == number).float().mean().item())
+
+
+def test_micro_batches_of_different_tokens_average_to_the_whole(models, batch):
+    """Batch.count makes the mean of two unequal halves the mean over all tokens."""
+    method = build(models, alpha=0.5)
+    whole, _ = method(batch, CLOCK)
+    count = (batch.y != -100).sum().item() / 2
+    halves = []
+    for rows in (slice(0, 1), slice(1, 4)):
+        part = batch.rows(rows)
+        part.count = count
+        halves.append(method(part, CLOCK).loss)
+    torch.testing.assert_close(sum(halves) / 2, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_refused_and_what_is_asked(models):
+    with pytest.raises(UserError, match="target 'teacher' takes one teacher, 2 given: use target 'partition'"):
+        build(models, teachers=2)
+    with pytest.raises(UserError, match=r"key 'method.alpha' is 2: set it to a share between 0 and 1"):
+        build(models, alpha=2)
+    assert build(models, alpha=1.0).reads() == {}
+    assert build(models, teachers=0, target="initial").reads() == {"initial": ("hidden",)}
+    assert set(build(models, target="partition", speech=Speech(top_k=3)).reads()) == {"initial", "teacher1"}
+
+
+def test_matrices_alone_have_weight_decay(models):
+    decayed, plain = build(models).players()["student"].groups
+    assert {one.dim() for one in decayed.parameters} == {2}
+    assert {one.dim() for one in plain.parameters} == {1}
+    assert plain.weight_decay == 0
+
+
+def left(folder):
+    """What must be equal between two runs."""
+    weights = {part: load_file(folder / part / "model.safetensors") for part in ("student", "student-chosen")}
+    plain = {
+        f"{part}/{name}": value.numpy().tobytes() for part, found in weights.items() for name, value in found.items()
+    }
+    return (folder / "metrics.jsonl").read_bytes(), plain
+
+
+@pytest.mark.parametrize("signals", [{}, {"top_k": 6}, {"samples": 6}], ids=["hidden", "top", "sampled"])
+@pytest.mark.parametrize("target", ["teacher", "partition"])
+def test_a_run_from_a_store_is_a_live_run_to_the_last_bit(speak, tmp_path, signals, target):
+    method = {"target": target}
+    speak(tmp_path / "live", signals={**signals, "block": 4}, method=method)
+    store = {**signals, "block": 4, "store": str(tmp_path / "store")}
+    speak(tmp_path / "fills", signals=store, method=method)
+    speak(tmp_path / "reads", signals=store, method=method, workers=2)
+    assert left(tmp_path / "live") == left(tmp_path / "fills") == left(tmp_path / "reads")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on_to_the_last_bit(speak, after_step, tmp_path, number):
+    whole = speak(tmp_path / "whole", method={"target": "partition"})
+    after_step(5, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(Interrupted):
+        speak(tmp_path / "run", method={"target": "partition"})
+    again = speak(tmp_path / "run", method={"target": "partition"})
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+    assert again.numbers["perplexity_after"] == whole.numbers["perplexity_after"]
+
+
+def test_what_a_run_leaves(speak, prose, tmp_path):
+    result = speak(tmp_path / "run", data={"others": [prose]})
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    body = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "student")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run" / "student")
+    for ours, theirs in zip(body.parameters(), result.student.body.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert tokenizer("a")["input_ids"] == result.student.tokenizer("a")["input_ids"]
+    numbers = result.numbers
+    assert numbers["perplexity_after"] < numbers["perplexity_before"]
+    assert numbers["others"][prose]["perplexity_after"] == numbers["perplexity_after"]
+    assert numbers["retention_of_teacher1"]["perplexity_ratio"] == pytest.approx(
+        numbers["perplexity_after"] / numbers["teacher1"]["perplexity"]
+    )
+    assert numbers["cost"]["student"]["tokens_per_second"] > 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "perplexity after" in page
+    assert '<p class="passage">' in page
+    again = speak(tmp_path / "run", data={"others": [prose]})
+    assert again.student.digest() == result.student.digest()
+
+
+def test_accumulated_micro_batches_are_one_batch(speak, tmp_path):
+    """A batch of eight blocks at once, and as two halves with other numbers of tokens."""
+    one = speak(tmp_path / "one", epochs=1).student
+    two = speak(tmp_path / "two", epochs=1, accumulate=2).student
+    for ours, theirs in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"length": 65}}, "data.length is 65 and student .* takes 64 tokens: lower it"),
+        (
+            {"teacher": None, "method": {"target": "partition"}},
+            "target 'partition' needs a teacher: give --teacher hf:FOLDER",
+        ),
+        ({"corruptions": ["fog"]}, "key 'corruptions' is of images, and text:.* is text: leave it out"),
+        ({"view": {"flip": 0.3}}, "key 'view' is of images"),
+        ({"method": {"target": "flips"}}, "key 'method.target' is 'flips': expected one of"),
+        (
+            {"data": "fashion-mnist-mini"},
+            "method language does not work on fashion-mnist-mini: use supervised or distill",
+        ),
+        ({"method": "distill"}, "method distill does not work on text:.*: use language, or other data"),
+    ],
+)
+def test_mistakes(speak, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        speak(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_tokenizers_are_refused(speak, llama, tmp_path):
+    other = load_language(f"hf:{llama(0)}")
+    other.tokenizer.add_tokens(["<new>"])
+    other.save(tmp_path / "other")
+    with pytest.raises(
+        UserError, match="have different tokenizers .259 and 258 tokens.: one's next-token probabilities say"
+    ):
+        speak(tmp_path / "run", teacher=f"hf:{tmp_path / 'other'}")
+
+
+def test_padded_vocabularies_are_compared_over_what_both_have(speak, llama, capsys, tmp_path):
+    other = load_language(f"hf:{llama(0)}")
+    other.body.resize_token_embeddings(272)
+    other.save(tmp_path / "other")
+    result = speak(tmp_path / "run", teacher=f"hf:{tmp_path / 'other'}")
+    assert result.numbers["perplexity_after"] < result.numbers["perplexity_before"]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one_that_accumulates(start, speak, llama, prose, metrics, tmp_path):
+    one = speak(tmp_path / "one", epochs=1, accumulate=2, log_every=1)
+    process = start(
+        "transfer", "--student", f"hf:{llama(1)}", "--teacher", f"hf:{llama(0)}", "--data", prose, "--data.length", "24",
+        "--epochs", "1", "--batch-size", "8", "--threads", "1", "--log_every", "1", "--method", "language", "--lr", "0.01",
+        "--devices", "2", "--output", tmp_path / "two",
+    )  # fmt: skip
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    for ours, theirs in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    two = load_language(f"file:{tmp_path / 'two'}")
+    for ours, theirs in zip(one.student.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-4)

@@ -1,0 +1,171 @@
+"""Language models of several families: documents apart, heads that are theirs, cutting, files, and what is refused."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+transformers = pytest.importorskip("transformers")
+
+from osmose import torchvision_ops  # noqa: E402
+
+torchvision_ops.install()
+
+from osmose.errors import UserError  # noqa: E402
+from osmose.models.language import LanguageModel  # noqa: E402
+from osmose.models.load_language import load_language  # noqa: E402
+
+COMMON = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+WIDE = {
+    **COMMON,
+    "intermediate_size": 64,
+    "num_key_value_heads": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+
+
+def family(name):
+    torch.manual_seed(0)
+    build = {
+        "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**WIDE)),
+        "gemma2": lambda: transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**WIDE, head_dim=8)),
+        "cohere": lambda: transformers.CohereForCausalLM(transformers.CohereConfig(**WIDE, logit_scale=0.3)),
+        "granite": lambda: transformers.GraniteForCausalLM(transformers.GraniteConfig(**WIDE, logits_scaling=4.0)),
+        "gpt2": lambda: transformers.GPT2LMHeadModel(
+            transformers.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2)
+        ),
+        "neox": lambda: transformers.GPTNeoXForCausalLM(
+            transformers.GPTNeoXConfig(**COMMON, intermediate_size=64, bos_token_id=1, eos_token_id=2)
+        ),
+        "opt": lambda: transformers.OPTForCausalLM(
+            transformers.OPTConfig(**COMMON, ffn_dim=64, word_embed_proj_dim=32, bos_token_id=1, eos_token_id=2)
+        ),
+        "phi": lambda: transformers.PhiForCausalLM(
+            transformers.PhiConfig(**COMMON, intermediate_size=64, bos_token_id=1, eos_token_id=2)
+        ),
+    }
+    return build[name]().eval()
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "cohere", "granite", "gpt2", "neox", "opt", "phi"])
+@torch.no_grad()
+def test_documents_in_blocks_are_those_documents_alone(name, bytewise):
+    """Three documents in two blocks; the logits of each are what transformers gives for it alone."""
+    body = family(name)
+    model = LanguageModel(body, bytewise, name="test")
+    tokens = torch.randint(3, 97, (2, 12), generator=torch.Generator().manual_seed(1))
+    documents = torch.tensor([[0] * 5 + [1] * 7, [0] * 12])
+    hidden = model(torch.stack([tokens, documents], dim=1)).hidden
+    logits = model.head.logits(hidden.flatten(0, 1), 97, torch.empty(24, 97)).view(2, 12, 97)
+    for row, start, end in ((0, 0, 5), (0, 5, 12), (1, 0, 12)):
+        alone = body(tokens[row, start:end][None]).logits.squeeze(0)
+        torch.testing.assert_close(logits[row, start:end], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_that_is_no_matrix_product_is_refused(bytewise):
+    body = family("llama")
+    forward = body.forward
+    body.forward = lambda *given, **named: _squared(forward(*given, **named))
+    with pytest.raises(UserError, match="are not its hidden states times the matrix of its output embeddings"):
+        LanguageModel(body, bytewise, name="test")
+
+
+def _squared(said):
+    said.logits = said.logits.square()
+    return said
+
+
+def test_a_model_that_mixes_documents_is_refused(bytewise):
+    body = family("llama")
+    forward = body.base_model.forward
+
+    def mixed(input_ids, position_ids=None, attention_mask=None, **named):
+        return forward(input_ids=input_ids, **named)
+
+    body.base_model.forward = mixed
+    with pytest.raises(UserError, match="cannot keep documents in one block apart"):
+        LanguageModel(body, bytewise, name="test")
+
+
+def test_saved_and_loaded(llama, tmp_path):
+    model = load_language(f"hf:{llama()}")
+    model.save(tmp_path / "model", epoch=3)
+    again = load_language(f"hf:{tmp_path / 'model'}")
+    assert again.digest() == model.digest()
+    about = json.loads((tmp_path / "model" / "osmose.json").read_text())
+    assert (about["epoch"], about["digest"], about["parameters"]) == (3, model.digest(), model.size)
+    with torch.no_grad():
+        again.body.get_input_embeddings().weight.add_(1)
+    assert again.digest() != model.digest()
+    again.save(tmp_path / "model")
+    model.restore(tmp_path / "model")
+    assert model.digest() == again.digest()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_some_layers_of_a_trained_model(llama):
+    whole, cut = load_language(f"hf:{llama()}"), load_language(f"hf:{llama()},layers=2")
+    assert cut.body.config.num_hidden_layers == 2
+    for place, kept in enumerate((0, 3)):
+        for ours, theirs in zip(
+            cut.body.model.layers[place].parameters(), whole.body.model.layers[kept].parameters(), strict=True
+        ):
+            assert torch.equal(ours, theirs)
+    assert torch.equal(cut.head.weight, whole.head.weight)
+    x = torch.zeros(1, 2, 5, dtype=torch.long)
+    assert cut(x).hidden.shape == (1, 5, 16)
+    assert cut.body.generate(torch.tensor([[5, 6]]), max_new_tokens=3, do_sample=False).shape[1] <= 5  # with its cache
+
+
+def test_new_weights_are_a_function_of_the_seed(llama):
+    name = f"fresh:hf:{llama()},layers=3,hidden_size=8"
+    first, same, other = (load_language(name, seed=seed) for seed in (0, 0, 1))
+    assert first.body.config.num_hidden_layers == 3
+    assert first.head.weight.shape == (258, 8)
+    assert first.digest() == same.digest() != other.digest()
+
+
+def test_a_module_with_its_tokenizer(bytewise):
+    body = family("gpt2")
+    with pytest.raises(UserError, match="GPT2LMHeadModel comes without a tokenizer"):
+        load_language(body)
+    assert load_language(body, tokenizer=bytewise).name == "module:GPT2LMHeadModel"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smollm", "unknown language model 'smollm': write hf:FOLDER"),
+        ("{llama}", "is a path: write hf:{llama}"),
+        ("hf:{llama},layers=9", r"key 'layers of 'hf:.*' is 9: set it to a number from 1 to 4"),
+        ("hf:{llama},hidden_size=8", "option 'hidden_size' of .* does not fit trained weights.*: write fresh:hf:"),
+        ("fresh:hf:{llama},layer=2", "unknown option of .*: 'layer': did you mean 'layers'"),
+        ("fresh:hf:{llama},layers", "'layers' is no option: write KEY=VALUE"),
+        ("hf:{empty}", "the folder has neither config.json nor a file of GGUF"),
+        ("hf:{empty}/none", "there is no folder .*none: check the path"),
+        ("hf:{empty}/a.gguf", "there is no file .*a.gguf: check the path"),
+        ("file:{empty}", "holds no language model: give the folder of a finished run of method language"),
+        ("hf:{broken}", "cannot load 'hf:.*broken'"),
+    ],
+)
+def test_mistakes(name, message, llama, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"model_type": "llama"')
+    places = {"llama": llama(), "empty": tmp_path / "empty", "broken": tmp_path / "broken"}
+    with pytest.raises(UserError, match=message.format(**places)) as error:
+        load_language(name.format(**places))
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_not_finite(llama, tmp_path):
+    model = load_language(f"hf:{llama()}")
+    model.save(tmp_path / "bad")
+    with torch.no_grad():
+        nn.init.constant_(model.body.model.norm.weight, float("nan"))
+        model.body.save_pretrained(tmp_path / "bad")
+    with pytest.raises(UserError, match="holds NaN or infinity"):
+        load_language(f"hf:{tmp_path / 'bad'}")
