@@ -27,8 +27,8 @@ from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.folder import RunFolder
 from osmose.engine.progress import Progress
 from osmose.execution import gather, prepare
-from osmose.tasks import Task
 from osmose.measure import environment
+from osmose.tasks import Task
 from paired import ratio
 
 

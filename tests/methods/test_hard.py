@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
+from osmose.engine.optimiser import Optimiser
 from osmose.errors import UserError
 from osmose.methods.hard import Hard
 from osmose.models import load_model
@@ -325,3 +326,15 @@ def test_the_difference_of_reference_and_library():
     a, b = torch.randn(5, 4), torch.randn(5, 4)
     library = F.kl_div((a / 3).log_softmax(-1), (b / 3).softmax(-1), reduction="batchmean") * 9
     torch.testing.assert_close(kl(a, b, 3.0), library)
+
+
+def test_a_chains_parts_have_rates_of_their_own():
+    """Affine parameters and a generator's noise at the optimiser's rate, a generator's weights at a share of it."""
+    augmentor = [{"name": "generator", "rate": 0.01}, "affine"]
+    method = build(augmentor=augmentor, augmentor_optimiser=Optimiser(name="adam", lr=0.05))
+    clock = replace(CLOCK, batch_size=256)
+    weights, noise, affine = method.players()["augmentor"].groups
+    assert weights.lr(clock) == pytest.approx(0.0005)
+    assert noise.lr(clock) == affine.lr(clock) == 0.05
+    assert [len(noise.parameters), len(affine.parameters)] == [1, 2]
+    assert {id(one) for one in weights.parameters} == {id(one) for one in method.augmentor.parts[0].model.parameters()}

@@ -39,6 +39,10 @@ class Augmentor(nn.Module, ABC):
         """The parameters that train, by name."""
         return dict(self.named_parameters())
 
+    def rates(self) -> list[tuple[list[nn.Parameter], float]]:
+        """The same in groups, each with its learning rate over that of the augmentor's optimiser."""
+        return [(list(self.learned().values()), 1.0)]
+
     def quantities(self, count: int) -> dict[str, Tensor]:
         """What people may want to follow while it learns: `count` draws [count] of each quantity by name, with its unit."""
         return {}

@@ -41,6 +41,9 @@ class Chain(Augmentor):
             for name, parameter in part.learned().items()
         }
 
+    def rates(self) -> list[tuple[list[nn.Parameter], float]]:
+        return [group for part in self.parts if isinstance(part, Augmentor) for group in part.rates()]
+
     def description(self) -> Any:
         found = [part.description() for part in self.parts if isinstance(part, Augmentor)]
         return None if None in found else found

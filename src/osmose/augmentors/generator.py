@@ -22,16 +22,19 @@ class Generative(Augmentor):
     Args:
         model: a generator by name (`vae`, `fresh:vae`, `file:FOLDER`), or a module called as module(x, noise).
         noise: eta at the start, the scale of the generator's random numbers; learned.
+        rate: learning rate of the generator's weights over that of the augmentor's optimiser; the paper's are 1e-4 and 0.05.
     """
 
     model: Any
     start: Any
 
-    def __init__(self, *, model: Any = "vae", noise: float = 0.01) -> None:
+    def __init__(self, *, model: Any = "vae", noise: float = 0.01, rate: float = 0.002) -> None:
         super().__init__()
+        check(rate > 0, "rate", rate, "a number above 0")
         check(noise > 0, "noise", noise, "a number above 0")
         if not isinstance(model, str | Mapping | nn.Module):
             raise UserError(f"key 'model' is {model!r}: give a generator's name, for example vae")
+        self.rate = rate
         self._given = (model,)  # not a submodule yet
         self.log_noise = nn.Parameter(torch.tensor(math.log(noise)))
 
@@ -48,6 +51,10 @@ class Generative(Augmentor):
 
     def learned(self) -> dict[str, nn.Parameter]:
         return {name: parameter for name, parameter in self.named_parameters() if not name.startswith("start.")}
+
+    def rates(self) -> list[tuple[list[nn.Parameter], float]]:
+        weights = [parameter for name, parameter in self.learned().items() if name.startswith("model.")]
+        return [(weights, self.rate), ([self.log_noise], 1.0)]
 
     def forward(self, x: Tensor) -> Tensor:
         change: Tensor = self.model(x, self.log_noise.exp()) - self.start(x)

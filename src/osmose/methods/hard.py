@@ -3,8 +3,9 @@
 import copy
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.late import Late
 from osmose.engine.method import Method, Step
-from osmose.engine.optimiser import Optimiser, Player
+from osmose.engine.optimiser import Group, Optimiser, Player
 from osmose.errors import UserError, check
 from osmose.figures.augmented import draw_augmented
 from osmose.figures.phases import draw_phases
@@ -144,10 +145,13 @@ class Hard(Method):
         return f"{self.panel.who(teachers)} on learned augmentations"
 
     def players(self) -> dict[str, Player]:
-        return {
-            "student": self.optimiser.player(self.student.parameters()),
-            "augmentor": self.augmentor_optimiser.player(self.augmentor.learned().values()),
-        }
+        settings = self.augmentor_optimiser
+        augmentor = settings.player(self.augmentor.learned().values())
+        groups = [([one for one in some if one.requires_grad], rate) for some, rate in self.augmentor.rates()]
+        augmentor.groups = [
+            Group(some, partial(_scaled, settings.rate, rate), settings.weight_decay) for some, rate in groups if some
+        ]
+        return {"student": self.optimiser.player(self.student.parameters()), "augmentor": augmentor}
 
     def moving(self, clock: Clock) -> tuple[str, ...] | None:
         return None if self.augmentor.joint else (self.phase,)
@@ -324,3 +328,7 @@ class _Reverse(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return -ctx.scale * gradient, None
+
+
+def _scaled(schedule: Callable[[Clock], float], factor: float, clock: Clock) -> float:
+    return factor * schedule(clock)
