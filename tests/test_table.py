@@ -106,6 +106,22 @@ def test_regression_has_the_median_and_range_of_its_error() -> None:
     ]
 
 
+def test_text_has_means_and_deviations_of_its_scores() -> None:
+    def one(seed: int, perplexity: float, others: list[float]) -> table.Row:
+        identity = {"student": "a", "teacher": "x", "method": "kl", "settings": "", "seed": seed}
+        scores = {"perplexity_after": perplexity, "token_accuracy_after": 30.0, "last_word_accuracy_after": 10.0 + seed}
+        more = {f"text:{n}.txt": {"perplexity_after": v, "word_perplexity_after": 9e9} for n, v in enumerate(others)}
+        kept = {"retention_of_teacher1": {"token_accuracy": 80.0 + seed, "perplexity_ratio": 2.0}}
+        return table.row(identity, {**scores, **kept, "others": more, "heldout": {**scores, "perplexity_after": 1.0}})
+
+    test, heldout = table.summarise([one(0, 20.0, [30.0, 50.0]), one(1, 24.0, [40.0, 60.0])])
+    assert (test["perplexity_mean"], test["perplexity_sd"]) == (22.0, pytest.approx(sqrt(8)))
+    assert (test["last_word_accuracy_mean"], test["retention_mean"]) == (10.5, 80.5)
+    assert (test["others_mean"], test["others_sd"]) == (45.0, pytest.approx(sqrt(50)))
+    assert "last_word_retention_mean" not in test
+    assert (heldout["part"], heldout["perplexity_mean"], "others_mean" in heldout) == ("held-out", 1.0, False)
+
+
 def test_a_row_has_every_number_under_a_flat_name() -> None:
     numbers = {
         "student": "renamed",

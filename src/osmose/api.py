@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from rich.console import Console
 from rich.progress import track
 from torch import nn
@@ -17,14 +18,17 @@ from osmose import execution, grid
 from osmose import recipe as recipes
 from osmose.candidates import Model, labelled_part, load_candidate, load_candidates
 from osmose.data import load_data
+from osmose.data.corpus import load_passages
 from osmose.data.corruptions import check_available, parse
 from osmose.data.domains import Domain, corrupted, open_domains
 from osmose.data.images import Decoding
 from osmose.data.split import stratified
 from osmose.errors import UserError, check
 from osmose.evaluate import accuracy, outcomes, predict
+from osmose.evaluate.language import score_tokens, text_numbers
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.execution import Result, execute
+from osmose.models.load_language import load_language
 from osmose.pair_check import check_head
 from osmose.random import generator
 from osmose.stages import execute_stages
@@ -191,6 +195,8 @@ def evaluate(
 ) -> Numbers:
     """Accuracy of a model on a part of a data set, in percent; where labels are numbers its mean squared error.
 
+    Of a language model on text ("text:DIR") the numbers of `osmose.evaluate.language.text_numbers`.
+
     Args:
         model: a model's name or a module.
         data: a data set by name or path, or the section `data` of a recipe.
@@ -199,13 +205,22 @@ def evaluate(
     Raises:
         UserError: when the model's classes are not the data's, or the data has no such part.
     """
-    settings = recipes.image_settings(data)
+    settings = recipes.data_settings(data)
+    if isinstance(settings, recipes.Text):
+        return _evaluate_text(model, settings, part)
     loaded = load_data(**vars(settings))
     split, network = labelled_part(loaded, part), load_candidate(model, loaded)
     check_head(network.name, network, loaded)
     found = outcomes(network, predict(network, split), split)
     numbers = {"model": network.name, "data": settings.name, "part": part, "samples": len(split)}
     return {**numbers, **({"mse": found.mean().item()} if found.is_floating_point() else {"accuracy": accuracy(found)})}
+
+
+def _evaluate_text(model: Model, settings: recipes.Text, part: str) -> Numbers:
+    language = load_language(model).to("cuda" if torch.cuda.is_available() else "cpu")
+    passages = load_passages(**settings.scoring(), tokenizer=language.tokenizer, part=part)
+    numbers = {"model": language.name, "data": settings.name, "part": part, "documents": passages.documents}
+    return {**numbers, **text_numbers(score_tokens(language, passages), passages)}
 
 
 def robustness(

@@ -512,6 +512,8 @@ def _show_study(numbers: dict[str, Any]) -> None:
         "success_rate_pooled": "pooled", "delta_mean": "delta", "delta_seed_sd": "seed_sd",
         "significantly_better": "better", "significantly_worse": "worse",
         "mse_median": "median_mse", "mse_min": "smallest", "mse_max": "largest",
+        "perplexity_mean": "perplexity", "perplexity_sd": "sd", "last_word_accuracy_mean": "last_words",
+        "retention_mean": "retained", "others_mean": "other_texts",
     }  # fmt: skip
     _show_rows([{text: row[key] for key, text in shown.items() if key in row} for row in numbers["summary"]])
     print(f"{numbers['finished']} of {numbers['runs']} runs finished; table {numbers['table']}")

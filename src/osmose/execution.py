@@ -97,6 +97,8 @@ def execute(
         with together(fabric):
             if first:
                 students = {"after": student, **_chosen_student(student, chosen)}
+                for model in students.values():
+                    model.settle()
                 for name, product in engine.method.products().items():
                     product.save(output / (name + product.suffix), epoch=recipe.epochs)
                 if "chosen" in students:

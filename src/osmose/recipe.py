@@ -2,7 +2,8 @@
 
 A recipe is a mapping with the keys of `Recipe`. Its section `method` names a method and holds the keyword-only arguments of
 that method's constructor; `data: NAME` and `method: NAME` are short for a section with only a name. A recipe with the key
-`stages` is a list of recipes: each takes the other keys as its defaults, and `$NAME` in it is the student of the stage NAME.
+`stages` is a list of recipes: each takes the other keys as its defaults, and `$NAME` in it is the student of the stage NAME;
+options may follow it, as after a model's name.
 """
 
 import dataclasses
@@ -82,6 +83,14 @@ class Text:
     fraction: float = 1.0
     split_seed: int = 0
     others: list[str] = field(default_factory=list)
+
+    def cutting(self) -> Plain:
+        """The arguments of `load_text`."""
+        return _without(vars(self), "others")
+
+    def scoring(self, name: str | None = None) -> Plain:
+        """The arguments of `load_passages`, for this text or another one."""
+        return {**_without(self.cutting(), "fraction"), "name": name or self.name}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +310,7 @@ def stages(values: Mapping[str, Any]) -> dict[str, Plain]:
             raise UserError(f"stage {number} needs a name of its own, of letters, digits, '-' and '_'")
         plain = merge(common, _without(stage, "name"))
         for product in (p for key in ("teacher", "student") for p in _products(plain.get(key))):
-            if product[1:] not in found:
+            if product[1:].partition(",")[0] not in found:
                 raise UserError(
                     f"stage '{name}' uses {product}, which no earlier stage makes: earlier are {list(found)}"
                 )

@@ -30,13 +30,19 @@ SUMMARY = {
     "better": "significantly_better", "worse": "significantly_worse", "gain": "gain_mean", "loss": "loss_mean",
     "after": "accuracy_mean", "corrupted": "corrupted_mean", "its sd": "corrupted_sd",
     "mse, median": "mse_median", "smallest": "mse_min", "largest": "mse_max",
+    "perplexity": "perplexity_mean", "sd": "perplexity_sd",
+    "tokens right": "token_accuracy_mean", "sd of that": "token_accuracy_sd",
+    "last words right": "last_word_accuracy_mean", "sd of these": "last_word_accuracy_sd",
+    "of the teacher's right tokens": "retention_mean", "of its last words": "last_word_retention_mean",
+    "other texts' perplexity": "others_mean", "its deviation": "others_sd",
 }  # fmt: skip
 RUNS = {
     "student": "student", "teacher": "teacher", "method": "method", "settings": "settings", "seed": "seed",
     "before": "accuracy_before", "after": "accuracy_after", "delta": "transfer_delta", "gain": "knowledge_gain",
     "loss": "knowledge_loss", "p": "mcnemar_p", "held-out delta": "heldout_transfer_delta",
     "chosen epoch": "chosen_epoch", "its delta": "chosen_transfer_delta", "mse before": "mse_before",
-    "mse after": "mse_after", "seconds": "seconds",
+    "mse after": "mse_after", "perplexity before": "perplexity_before", "perplexity after": "perplexity_after",
+    "last words right": "last_word_accuracy_after", "seconds": "seconds",
 }  # fmt: skip
 """Columns of the two tables for people: heading and key."""
 
@@ -67,12 +73,14 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
     The success rate of a student is the percentage of its teachers with a transfer delta above zero (arXiv 2310.17653); here
     as the median over students and pooled over all pairs of student and teacher. A pair's delta, gain and loss are the means
     over its seeds; significance is counted for each run. Of runs of regression there are the median and the range of the mean
-    squared error.
+    squared error, of runs on text means and standard deviations of perplexities and accuracies.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for one in rows:
         for part, prefix in PARTS.items():
-            if one.get(f"{prefix}transfer_delta") is not None or one.get(f"{prefix}mse_after") is not None:
+            if any(
+                one.get(f"{prefix}{key}") is not None for key in ("transfer_delta", "mse_after", "perplexity_after")
+            ):
                 groups.setdefault((part, one["method"], one["settings"]), []).append(one)
     order = list(PARTS)
     return [
@@ -85,6 +93,8 @@ def _measures(rows: list[Row], prefix: str) -> Row:
     if f"{prefix}mse_after" in rows[0]:
         errors = [one[prefix + "mse_after"] for one in rows]
         return {"runs": len(rows), "mse_median": median(errors), "mse_min": min(errors), "mse_max": max(errors)}
+    if f"{prefix}perplexity_after" in rows[0]:
+        return _of_text(rows, prefix)
     pairs: dict[tuple[Any, Any], list[Row]] = {}
     for one in rows:
         pairs.setdefault((one["student"], one["teacher"]), []).append(one)
@@ -119,12 +129,38 @@ def _measures(rows: list[Row], prefix: str) -> Row:
     }
 
 
+def _of_text(rows: list[Row], prefix: str) -> Row:
+    """Means and standard deviations over runs of a language model's scores; those of other texts are means over them."""
+    found: Row = {"runs": len(rows)}
+    for name, key in (
+        ("perplexity", "perplexity_after"),
+        ("token_accuracy", "token_accuracy_after"),
+        ("last_word_accuracy", "last_word_accuracy_after"),
+        ("retention", "retention_of_teacher1_token_accuracy"),
+        ("last_word_retention", "retention_of_teacher1_last_word_accuracy"),
+    ):
+        found |= _spread(name, [one[prefix + key] for one in rows if prefix + key in one])
+    if not prefix:
+        others = [[value for key, value in one.items() if _is_other(key)] for one in rows]
+        found |= _spread("others", [fmean(values) for values in others if values])
+    return found
+
+
+def _is_other(key: str) -> bool:
+    return (
+        key.startswith("others_") and key.endswith("_perplexity_after") and not key.endswith("_word_perplexity_after")
+    )
+
+
+def _spread(name: str, values: list[float]) -> Row:
+    if not values:
+        return {}
+    return {f"{name}_mean": fmean(values), f"{name}_sd": stdev(values) if len(values) > 1 else None}
+
+
 def _corrupted(rows: list[Row], prefix: str) -> Row:
     """Mean and standard deviation over runs of the accuracy on corrupted images, where it was measured."""
-    found = [one[f"{prefix}corrupted_after"] for one in rows if f"{prefix}corrupted_after" in one]
-    if not found:
-        return {}
-    return {"corrupted_mean": fmean(found), "corrupted_sd": stdev(found) if len(found) > 1 else None}
+    return _spread("corrupted", [one[f"{prefix}corrupted_after"] for one in rows if f"{prefix}corrupted_after" in one])
 
 
 def write(folder: Path, rows: Sequence[Row], about: Mapping[str, str]) -> None:

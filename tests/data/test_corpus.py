@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from osmose.data.corpus import load_text
+from osmose.data.corpus import load_passages, load_text
 from osmose.errors import UserError
 
 IGNORED = -100
@@ -113,5 +113,16 @@ def test_mistakes(bytewise, tmp_path, texts, settings, message):
 
 
 def test_no_such_place(bytewise, tmp_path):
-    with pytest.raises(UserError, match="there is no .*nowhere; give a file or folder, or text:hf:NAME of the hub"):
+    with pytest.raises(
+        UserError,
+        match="there is no .*nowhere; give a file or folder, text:hf:NAME of the hub, or one of text:comedies",
+    ):
         load_text(f"text:{tmp_path / 'nowhere'}", bytewise)
+
+
+def test_the_packages_texts(bytewise):
+    corpus = load_text("text:comedies", bytewise, length=256, fraction=0.01)
+    assert decoded(bytewise, load_passages("text:comedies", bytewise, length=256)) == decoded(bytewise, corpus.test())
+    assert corpus.test().documents == round(0.05 * 166)
+    with pytest.raises(UserError, match="text:comedies has no part 'train' to be scored on: use test or heldout"):
+        load_passages("text:comedies", bytewise, "train")

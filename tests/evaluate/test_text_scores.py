@@ -77,3 +77,14 @@ def test_changes_and_retention(passages):
     student = {"token_accuracy": 30.0, "last_word_accuracy": 10.0, "perplexity": 30.0}
     teacher = {"token_accuracy": 40.0, "last_word_accuracy": 0.0, "perplexity": 20.0}
     assert retention(student, teacher) == {"token_accuracy": 75.0, "perplexity_ratio": 1.5}
+
+
+def test_evaluate_scores_text(llama, prose):
+    from osmose import api
+
+    found = api.evaluate(f"hf:{llama()}", data={"name": prose, "length": 24}, part="heldout")
+    model = load_language(f"hf:{llama()}")
+    corpus = load_text(prose, model.tokenizer, length=24)
+    wanted = text_numbers(score_tokens(model, corpus.heldout), corpus.heldout)
+    assert {key: found[key] for key in wanted} == wanted
+    assert found["documents"] == 3

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 pytest.importorskip("transformers")
 
+from osmose import api, execution, grid, recipe
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.interrupt import Interrupted
@@ -258,3 +259,94 @@ def test_two_processes_give_the_losses_of_one_that_accumulates(start, speak, lla
     two = load_language(f"file:{tmp_path / 'two'}")
     for ours, theirs in zip(one.student.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-4)
+
+
+def test_updates_of_low_rank_train_and_are_folded_in(speak, llama, tmp_path):
+    """Embeddings and norms stay as they were, linear layers change by a matrix of the rank, and the folder is a plain one."""
+    pytest.importorskip("peft")
+    result = speak(tmp_path / "run", method={"lora": {"rank": 2, "alpha": 8}, "optimiser": {"lr": 0.05}})
+    before = load_language(f"hf:{llama(1)}").body.state_dict()
+    after = load_language(f"file:{tmp_path / 'run'}").body.state_dict()
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if "_proj" in name}
+    for name in changed:
+        assert torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-3) <= 2
+    assert result.numbers["perplexity_after"] < result.numbers["perplexity_before"]
+    assert result.student.digest() == load_language(f"file:{tmp_path / 'run'}").digest()
+    assert all(parameter.requires_grad for parameter in result.student.parameters())
+
+
+def test_an_adapted_run_goes_on_to_the_last_bit(speak, after_step, tmp_path):
+    pytest.importorskip("peft")
+    speak(tmp_path / "whole", method={"lora": {"rank": 2}})
+    after_step(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        speak(tmp_path / "run", method={"lora": {"rank": 2}})
+    speak(tmp_path / "run", method={"lora": {"rank": 2}})
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+def test_activations_computed_again_give_the_same_gradients(models, batch):
+    plain, again = build(models), build(models, checkpoint_activations=True)
+    for method in (plain, again):
+        method.train()
+        method(batch, CLOCK).loss.backward()
+    for ours, theirs in zip(plain.student.parameters(), again.student.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_a_teacher_of_four_bits_speaks(speak, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    load_language("fresh:zoo:llama-mini,layers=2").save(tmp_path / "model")
+    student = f"hf:{tmp_path / 'model'},layers=1"
+    result = speak(tmp_path / "run", student=student, teacher=f"hf:{tmp_path / 'model'},bits=4")
+    teacher, student = (result.numbers["cost"][role] for role in ("teacher1", "student"))
+    assert teacher["weights_mib"] < student["weights_mib"]
+    assert result.numbers["perplexity_after"] < result.numbers["perplexity_before"]
+
+
+RECIPES = [name for name in recipe.packaged() if name.startswith("language")]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_packaged_recipes_run_shortened(name, llama, prose, tmp_path):
+    """One epoch on little text, with tiny models in the place of theirs and every other setting as it is."""
+
+    def small(model):
+        return (
+            model if model.startswith("$") else f"{'fresh:' if model.startswith('fresh:') else ''}hf:{llama()},layers=4"
+        )
+
+    shortened = []
+    for stage, values in recipe.stages(recipe.load(name)).items():
+        assert recipe.resolve(values).data.length >= 256
+        short = {
+            "epochs": 1,
+            "batch_size": 8,
+            "accumulate": 1,
+            "workers": 0,
+            "threads": 1,
+            "student": small(values["student"]),
+        }
+        if values.get("teacher"):
+            short["teacher"] = small(values["teacher"])
+        data = {"name": prose, "length": 24, "fraction": 1.0, "others": [prose]}
+        shortened.append({"name": stage or "only", **recipe.merge(values, short), "data": data})
+    result = api.run({"stages": shortened}, output=tmp_path / "run")
+    for numbers in result.numbers["stages"].values():
+        assert 0 < numbers["perplexity_after"] < 2 * numbers["perplexity_before"]
+        assert prose in numbers["others"]
+
+
+def test_the_packaged_study_is_whole(llama, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smollm2").symlink_to(llama())
+    (tmp_path / "news").mkdir()
+    (tmp_path / "brown.txt").write_text("x")
+    cells = grid.expand(grid.load("language-smollm2"))
+    assert len(cells) == 18
+    execution.check_names(cell.recipe for cell in cells)
+    (tmp_path / "brown.txt").unlink()
+    with pytest.raises(UserError, match="data set 'text:brown.txt': there is no brown.txt"):
+        execution.check_names(cell.recipe for cell in cells)

@@ -169,3 +169,17 @@ def test_weights_that_are_not_finite(llama, tmp_path):
         model.body.save_pretrained(tmp_path / "bad")
     with pytest.raises(UserError, match="holds NaN or infinity"):
         load_language(f"hf:{tmp_path / 'bad'}")
+
+
+def test_bits_other_than_four_are_refused(llama):
+    with pytest.raises(UserError, match=r"key 'bits of 'hf:.*' is 8: set it to 4"):
+        load_language(f"hf:{llama()},bits=8")
+
+
+@pytest.mark.parametrize("name", ["zoo:llama-mini", "fresh:zoo:llama-maxi"])
+def test_the_packages_models(name):
+    with pytest.raises(
+        UserError, match="has no weights here: write fresh:zoo:llama-mini|did you mean 'zoo:llama-mini'"
+    ):
+        load_language(name)
+    assert load_language("fresh:zoo:llama-mini,layers=1").vocabulary == 1024

@@ -23,6 +23,8 @@ from osmose.random import generator
 
 TEXT = "text:"
 """Begins the name of a text."""
+PACKAGED = {name: Path(__file__).parent / "plays" / f"{name}.parquet" for name in ("comedies", "histories")}
+"""Texts of the package, by name."""
 HUB = "hf:"
 """Begins, behind that, the name of one on the hub."""
 _PARTS = {"test": "test", "valid": "heldout", "heldout": "heldout", "dev": "heldout"}
@@ -115,20 +117,8 @@ def load_text(
     Raises:
         UserError: for an unknown name, a setting out of range, files that are missing or damaged, or too few documents.
     """
-    check(length >= 2, "data.length", length, "at least 2")
     check(0 < fraction <= 1, "data.fraction", fraction, "a share above 0 and at most 1")
-    check(0 <= heldout < 1, "data.heldout", heldout, "a share of at least 0 and below 1")
-    check(0 < test < 1, "data.test", test, "a share between 0 and 1")
-    parts = _parts(name, separator)
-    missing = [(part, share) for part, share in (("test", test), ("heldout", heldout)) if share and not parts[part]]
-    if len(parts["train"]) <= len(missing):
-        raise UserError(
-            f"{name} has {len(parts['train'])} documents for {1 + len(missing)} parts, training, held-out and test part: give "
-            "more, say by data.separator what divides a file, or name files train..., valid... and test..."
-        )
-    for part, share in missing:
-        most = len(parts["train"]) - len(missing)
-        parts["train"], parts[part] = _split_off(parts["train"], share, most, generator(split_seed, f"text/{part}"))
+    parts = _documents(name, length, separator, heldout, test, split_seed)
     blocks = pack((_training(ids, prompt, tokenizer) for ids, prompt, _ in _tokenised(parts["train"], tokenizer)),
                   length, padding=_end(tokenizer))  # fmt: skip
     whole = _split(blocks)
@@ -151,6 +141,50 @@ def load_text(
     )
 
 
+def load_passages(
+    name: str,
+    tokenizer: Any,
+    part: str = "test",
+    *,
+    length: int = 512,
+    separator: str | None = None,
+    heldout: float = 0.05,
+    test: float = 0.05,
+    split_seed: int = 0,
+) -> Passages:
+    """The test or held-out part that `load_text` gives with these settings, without cutting the rest into tokens.
+
+    Raises:
+        UserError: as `load_text`, and when there is no such part.
+    """
+    documents = _documents(name, length, separator, heldout, test, split_seed).get(part)
+    if not documents or part == "train":
+        raise UserError(
+            f"{name} has no part '{part}' to be scored on: use test or heldout, and set data.heldout for that"
+        )
+    return _passages(documents, tokenizer, length)
+
+
+def _documents(
+    name: str, length: int, separator: str | None, heldout: float, test: float, split_seed: int
+) -> dict[str, list[Document]]:
+    """The documents of each part, as the files say or else split off."""
+    check(length >= 2, "data.length", length, "at least 2")
+    check(0 <= heldout < 1, "data.heldout", heldout, "a share of at least 0 and below 1")
+    check(0 < test < 1, "data.test", test, "a share between 0 and 1")
+    parts = _parts(name, separator)
+    missing = [(part, share) for part, share in (("test", test), ("heldout", heldout)) if share and not parts[part]]
+    if len(parts["train"]) <= len(missing):
+        raise UserError(
+            f"{name} has {len(parts['train'])} documents for {1 + len(missing)} parts, training, held-out and test part: give "
+            "more, say by data.separator what divides a file, or name files train..., valid... and test..."
+        )
+    for part, share in missing:
+        most = len(parts["train"]) - len(missing)
+        parts["train"], parts[part] = _split_off(parts["train"], share, most, generator(split_seed, f"text/{part}"))
+    return parts
+
+
 def _parts(name: str, separator: str | None) -> dict[str, list[Document]]:
     """The documents of a text by part, where its files or the hub say so."""
     parts: dict[str, list[Document]] = {"train": [], "heldout": [], "test": []}
@@ -161,12 +195,26 @@ def _parts(name: str, separator: str | None) -> dict[str, list[Document]]:
                 document(row, f"{name}, {split}, row {number}") for number, row in enumerate(rows, start=1)
             ]
         return parts
-    path = Path(place).expanduser()
-    if not path.exists():
-        raise UserError(f"data set '{name}': there is no {path}; give a file or folder, or {TEXT}{HUB}NAME of the hub")
+    path = find_text(name)
     for file in text_files(path):
         parts[_part(file.stem) if path.is_dir() else "train"] += read_documents(file, separator)
     return parts
+
+
+def find_text(name: str) -> Path:
+    """The file or folder of a text.
+
+    Raises:
+        UserError: when there is none. Names of the hub are not looked up.
+    """
+    place = name.removeprefix(TEXT)
+    path = PACKAGED.get(place, Path(place).expanduser())
+    if not place.startswith(HUB) and not path.exists():
+        raise UserError(
+            f"data set '{name}': there is no {path}; give a file or folder, {TEXT}{HUB}NAME of the hub, or one of "
+            f"{', '.join(TEXT + packaged for packaged in PACKAGED)}"
+        )
+    return path
 
 
 def _part(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -20,6 +21,23 @@ from osmose.targets.partition import best_of
 _PARTITIONS = {"partition": KNOWN, "partition-unsupervised": SURE}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Updates of low rank (arXiv 2106.09685).
+
+    Args:
+        rank: of each linear layer's update.
+        alpha: updates are scaled by alpha / rank.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+
+    def __post_init__(self) -> None:
+        check(self.rank >= 1, "method.lora.rank", self.rank, "at least 1")
+        check(self.alpha > 0, "method.lora.alpha", self.alpha, "a number above 0")
+
+
 class Language(Method):
     """L = alpha * CE(labels) + (1 - alpha) * T^2 * D(student, teacher), a mean over the tokens that count (eq 1).
 
@@ -35,6 +53,7 @@ class Language(Method):
         divergence: D: forward KL(teacher, student); reverse KL(student, teacher); jensen-shannon between them, at `beta`;
             skewed KL(teacher, beta * teacher + (1 - beta) * student).
         beta: of the divergences that have one; jensen-shannon is forward KL towards 0 and reverse KL towards 1.
+        lora: train updates of low rank of the linear layers in place of all weights; they are added to them in the end.
         checkpoint_activations: compute activations again in the backward pass, for less memory and a third more time.
         optimiser: the student's optimiser; norms and biases have no weight decay.
     """
@@ -53,6 +72,7 @@ class Language(Method):
         temperature: float = 1.0,
         divergence: Literal["forward", "reverse", "jensen-shannon", "skewed"] = "forward",
         beta: float = 0.5,
+        lora: Lora | None = None,
         checkpoint_activations: bool = False,
         optimiser: Optimiser = Optimiser(
             name="adamw", lr=5e-4, lr_batch=None, weight_decay=0.1, clip=1.0, schedule="cosine", warmup_epochs=0.05
@@ -74,6 +94,8 @@ class Language(Method):
         roles = {"teacher": teachers, "initial": ["initial"]}.get(target, ["initial", *teachers])
         self.speakers = {role: frozen[role] for role in roles} if self.alpha < 1 else {}
         self.optimiser = optimiser
+        if lora is not None:
+            student.adapt(lora.rank, lora.alpha)
         if checkpoint_activations:
             student.body.gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -91,7 +113,8 @@ class Language(Method):
         (everything,) = player.groups
         matrices = [one for one in everything.parameters if one.dim() > 1]
         others = [one for one in everything.parameters if one.dim() <= 1]
-        player.groups = [Group(matrices, everything.lr, everything.weight_decay), Group(others, everything.lr)]
+        groups = (Group(matrices, everything.lr, everything.weight_decay), Group(others, everything.lr))
+        player.groups = [group for group in groups if group.parameters]
         return {"student": player}
 
     def forward(self, batch: Batch, clock: Clock) -> Step:

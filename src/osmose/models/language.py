@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from osmose.errors import UserError
+from osmose.errors import UserError, missing_extra
 from osmose.files import cannot_write, sync_folder
 from osmose.losses.heads import Head
 from osmose.models.model import Model
@@ -145,6 +145,35 @@ class LanguageModel(Model):
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
             raise cannot_write(path, error) from error
+
+    def adapt(self, rank: int, alpha: int) -> None:
+        """Freeze all weights and give every linear layer but the head an update of low rank that trains (arXiv 2106.09685).
+
+        Args:
+            rank: of the updates.
+            alpha: the updates are scaled by alpha / rank.
+
+        Raises:
+            UserError: when the extra 'language' is missing.
+        """
+        try:
+            from peft import LoraConfig, inject_adapter_in_model
+        except ModuleNotFoundError as error:
+            raise missing_extra("updates of low rank need", "language") from error
+        settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+        inject_adapter_in_model(settings, self.body)
+
+    def settle(self) -> None:
+        """Updates of low rank are added to the weights that they are of."""
+        for path, layer in list(self.body.named_modules()):
+            if hasattr(layer, "get_base_layer"):
+                layer.merge()
+                parent, _, last = path.rpartition(".")
+                setattr(self.body.get_submodule(parent), last, layer.get_base_layer())
+        if hasattr(self.body, "peft_config"):
+            del self.body.peft_config
+            self.body._hf_peft_config_loaded = False
+        self.requires_grad_(True)
 
     def restore(self, path: Path) -> None:
         """Take the weights of the same body that `save` wrote to `path`.

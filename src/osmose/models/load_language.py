@@ -1,4 +1,5 @@
-"""Language models by name: `hf:FOLDER-or-NAME`, `hf:FILE.gguf`, `file:RUN`, and `fresh:` before one for new weights."""
+"""Language models by name: `hf:FOLDER-or-NAME`, `hf:FILE.gguf`, `file:RUN`, and `fresh:` before one for new weights; of the
+package `fresh:zoo:llama-mini`."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,12 @@ from osmose.models.language import LanguageModel, without_bars
 from osmose.models.options import options
 from osmose.random import stream as random_stream
 
-_USAGE = "hf:FOLDER, hf:NAME of the hub, hf:FILE.gguf, file:RUN, each with options (layers=6) and fresh: before for new weights"
+_USAGE = (
+    "hf:FOLDER, hf:NAME of the hub, hf:FILE.gguf or file:RUN, each with options as layers=6, and fresh: before for new weights; "
+    "or fresh:zoo:llama-mini"
+)
+PACKAGED = {"llama-mini": Path(__file__).parent / "llama_mini"}
+"""Folders of the package with a configuration and a tokenizer, by name."""
 _WIDTHS = {"hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim"}
 """What changes the shapes of weights, which only new weights can follow."""
 
@@ -26,7 +32,8 @@ def load_language(
     """Give a language model by name, or wrap a module of transformers.
 
     `hf:FOLDER,layers=6` keeps six layers of a trained model, evenly spread from the first to the last, with its embeddings and
-    head. `fresh:hf:FOLDER,layers=6,hidden_size=192` has new weights in the shape of the configuration in the folder with these
+    head. `hf:FOLDER,bits=4` has linear layers of 4 bits (nf4, extra 'eight-bit'), for teachers.
+    `fresh:hf:FOLDER,layers=6,hidden_size=192` has new weights in the shape of the configuration in the folder with these
     changes, and its tokenizer. Other options are keys of that configuration.
 
     Args:
@@ -50,22 +57,31 @@ def load_language(
             )
         return LanguageModel(name, tokenizer, name=f"module:{type(name).__name__}")
     fresh = name.startswith("fresh:")
-    source, _, rest = name.removeprefix("fresh:").partition(":")
-    key, comma, text = rest.partition(",")
-    if source not in ("hf", "file") or not key:
-        if Path(name).exists():
-            raise UserError(f"language model '{name}' is a path: write hf:{name}")
-        raise UserError(f"unknown language model '{name}': write {_USAGE}")
-    changes = options(name, text) if comma else {}
-    place = _place(name, key, source)
+    place, changes = find_language(name)
     with language_extra(), _readable(name):
         config, tokenizer = _config(place, name), _tokenizer(place)
         if fresh:
             with random_stream(seed, stream):
                 body = _new(config, changes, name)
         else:
-            body = _cut(_trained(place), changes, name)
+            bits = changes.pop("bits", None)
+            body = _cut(_trained(place, _quantised(bits, name)), changes, name)
     return LanguageModel(body, tokenizer, name=name)
+
+
+def find_language(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Where a language model's files are, as arguments of `from_pretrained`, and the options behind its name.
+
+    Raises:
+        UserError: for an unknown name, and files that are not there; names of the hub are not looked up.
+    """
+    source, _, rest = name.removeprefix("fresh:").partition(":")
+    key, comma, text = (rest, "", "") if Path(rest).exists() else rest.partition(",")
+    if source not in ("hf", "file", "zoo") or not key:
+        if Path(name).exists():
+            raise UserError(f"language model '{name}' is a path: write hf:{name}")
+        raise UserError(f"unknown language model '{name}': write {_USAGE}")
+    return _place(name, key, source), options(name, text) if comma else {}
 
 
 @contextmanager
@@ -81,6 +97,12 @@ def language_extra() -> Iterator[None]:
 def _place(name: str, key: str, source: str) -> dict[str, Any]:
     """The arguments of `from_pretrained` for what a name means: a folder, a file of GGUF, or a name of the hub."""
     path = Path(key).expanduser()
+    if source == "zoo":
+        if key not in PACKAGED:
+            raise unknown("language model", f"zoo:{key}", [f"zoo:{one}" for one in PACKAGED])
+        if not name.startswith("fresh:"):
+            raise UserError(f"'{name}' has no weights here: write fresh:{name}")
+        return {"pretrained_model_name_or_path": str(PACKAGED[key])}
     if source == "file":
         path = path / "student" if path.is_dir() and not (path / "config.json").exists() else path
         if not (path / "config.json").exists():
@@ -137,11 +159,26 @@ def _tokenizer(place: Mapping[str, Any]) -> Any:
     return AutoTokenizer.from_pretrained(**place)
 
 
-def _trained(place: Mapping[str, Any]) -> nn.Module:
+def _quantised(bits: Any, name: str) -> dict[str, Any]:
+    """The arguments of `from_pretrained` for weights of 4 bits."""
+    if bits is None:
+        return {}
+    check(bits == 4, f"bits of '{name}'", bits, "4")
+    try:
+        import bitsandbytes  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing_extra("weights of 4 bits need", "eight-bit") from error
+    from transformers import BitsAndBytesConfig
+
+    four = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    return {"quantization_config": four}
+
+
+def _trained(place: Mapping[str, Any], quantised: Mapping[str, Any]) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     with without_bars():
-        body: Any = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+        body: Any = AutoModelForCausalLM.from_pretrained(**place, **quantised, dtype=torch.float32)
     if hasattr(body.config, "quantization_config") and "gguf_file" in place:
         del body.config.quantization_config
     return body.eval()

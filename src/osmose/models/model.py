@@ -57,6 +57,9 @@ class Model(nn.Module, ABC):
         """
         write_weights(Path(path), self.body.state_dict(), metadata | self.about())
 
+    def settle(self) -> None:
+        """Called once, after the last step: what only training needs is folded into the weights."""
+
     def restore(self, path: Path) -> None:
         """Take the weights of the same body that `save` wrote to `path`.
 

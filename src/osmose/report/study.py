@@ -26,7 +26,7 @@ def report_study(folder: Path) -> Path:
         Tile("seeds", ", ".join(str(seed) for seed in sorted({one["seed"] for one in rows}))),
     ]
     headings, texts, _ = table.cells(summary, table.SUMMARY)
-    legend = table.LEGEND if any("delta_mean" in one for one in summary) else "Mean squared errors over runs."
+    legend = table.LEGEND if any("delta_mean" in one for one in summary) else "Over runs; deviations are between seeds."
     sections = [
         Section("Run by run", figures=_figures(rows)) if rows else Section("No run has finished"),
         *_curves(folder),
@@ -48,6 +48,9 @@ def _figures(rows: Sequence[table.Row]) -> list[Figure]:
     if any("mse_after" in one for one in rows):
         found = {"mean squared error": "mse_after"}
         x = "mean squared error on the test part"
+    elif any("perplexity_after" in one for one in rows):
+        found = {"perplexity": "perplexity_after"}
+        x = "perplexity of a token on the test part"
     else:
         large = any(abs(one.get("transfer_delta", 0.0)) > _LARGE for one in rows)
         found = {"accuracy": "accuracy_after"} if large else {"change": "transfer_delta"}

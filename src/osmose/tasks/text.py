@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from osmose.data.batch import Batch
-from osmose.data.corpus import Corpus, Passages, load_text
+from osmose.data.corpus import Corpus, Passages, find_text, load_passages, load_text
 from osmose.data.feed import TextFeed
 from osmose.data.loader import Loader
 from osmose.engine.method import Method
@@ -21,7 +21,7 @@ from osmose.evaluate.heldout import HeldOutText
 from osmose.evaluate.language import changed_tokens, retention, score_tokens, text_numbers
 from osmose.losses.language import IGNORED
 from osmose.models.language import LanguageModel
-from osmose.models.load_language import load_language
+from osmose.models.load_language import find_language, load_language
 from osmose.models.model import Model
 from osmose.recipe import Recipe, Text
 from osmose.signals.tokens import FrozenLanguage, Speech
@@ -45,7 +45,8 @@ class TextTask(Task):
     @classmethod
     def gather(cls, recipe: Recipe, modules: Modules, products: Products) -> Self:
         def load(role: str, name: str) -> LanguageModel:
-            place = f"file:{products[name]}" if name in products else name
+            stage, comma, options = name.partition(",")
+            place = f"file:{products[stage]}{comma}{options}" if stage in products else name
             return load_language(
                 copy.deepcopy(modules[role]) if role in modules else place, seed=recipe.seed, stream=f"{role}/init"
             )
@@ -60,13 +61,16 @@ class TextTask(Task):
                 raise UserError(
                     f"data.length is {settings.length} and {who} {model.name} takes {model.longest} tokens: lower it"
                 )
-        data = _load(settings.name, settings, student)
+        data = load_text(**settings.cutting(), tokenizer=student.tokenizer)
         return cls(recipe, data, student, copy.deepcopy(student), teachers, [], modules)
 
     @classmethod
     def check_names(cls, recipes: Sequence[Recipe]) -> None:
-        for recipe in recipes:
-            _settings(recipe)
+        for text in dict.fromkeys(name for recipe in recipes for name in (recipe.data.name, *_settings(recipe).others)):
+            find_text(text)
+        for model in dict.fromkeys(name for recipe in recipes for name in (recipe.student, *recipe.roles.values())):
+            if not model.startswith("$"):
+                find_language(model)
 
     @classmethod
     def product(cls, recipe: Recipe, folder: Path, modules: Modules) -> LanguageModel:
@@ -113,7 +117,7 @@ class TextTask(Task):
         models = {"before": self.initial, **self.teachers, **students}
         parts = {"": self.data.test(), **({"heldout": self.data.heldout} if self.data.heldout else {})}
         for name in settings.others:
-            parts[name] = _load(name, settings, self.student).test()
+            parts[name] = load_passages(**settings.scoring(name), tokenizer=self.student.tokenizer)
         scores = {
             part: {role: score_tokens(model.to(device), passages, mixed=mixed) for role, model in models.items()}
             for part, passages in parts.items()
@@ -189,11 +193,6 @@ class TextTask(Task):
 def _settings(recipe: Recipe) -> Text:
     assert isinstance(recipe.data, Text), "resolve has seen to it"
     return recipe.data
-
-
-def _load(name: str, settings: Text, model: LanguageModel) -> Corpus:
-    kept = {key: value for key, value in vars(settings).items() if key not in ("name", "others")}
-    return load_text(name, model.tokenizer, **kept)
 
 
 def _check_tokens(who: str, teacher: LanguageModel, whose: str, student: LanguageModel) -> None:
