@@ -102,6 +102,7 @@ def test_commands_are_understood(
     monkeypatch.setattr(cli, "_print", lambda *_: None)
     monkeypatch.setattr(api, "study", lambda name, **_: reached.extend(grid.expand(grid.load(name))))
     monkeypatch.setattr(api, "evaluate", lambda model, **_: reached.append(model))
+    monkeypatch.setattr(api, "evaluate_tasks", lambda model, tasks, **_: reached.append(model) or {"rows": []})
     monkeypatch.setattr(
         api, "robustness", lambda models, *, corruptions, **_: reached.extend([*models, *parse(corruptions)])
     )

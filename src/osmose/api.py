@@ -25,6 +25,7 @@ from osmose.data.images import Decoding
 from osmose.data.split import stratified
 from osmose.errors import UserError, check
 from osmose.evaluate import accuracy, outcomes, predict
+from osmose.evaluate.harness import find_tasks, score_tasks
 from osmose.evaluate.language import score_tokens, text_numbers
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.execution import Result, execute
@@ -34,7 +35,7 @@ from osmose.random import generator
 from osmose.stages import execute_stages
 from osmose.weights import digest
 
-__all__ = ["Result", "evaluate", "robustness", "run", "study", "transfer"]
+__all__ = ["Result", "evaluate", "evaluate_tasks", "robustness", "run", "study", "transfer"]
 
 Numbers = dict[str, Any]
 
@@ -217,10 +218,50 @@ def evaluate(
 
 
 def _evaluate_text(model: Model, settings: recipes.Text, part: str) -> Numbers:
-    language = load_language(model).to("cuda" if torch.cuda.is_available() else "cpu")
+    language = load_language(model).to(_best_device())
     passages = load_passages(**settings.scoring(), tokenizer=language.tokenizer, part=part)
     numbers = {"model": language.name, "data": settings.name, "part": part, "documents": passages.documents}
     return {**numbers, **text_numbers(score_tokens(language, passages), passages)}
+
+
+def evaluate_tasks(
+    model: Model, tasks: Sequence[str], *, teacher: Model | None = None, shots: int = 0, limit: int | None = None
+) -> Numbers:
+    """Scores of a language model on tasks of lm-evaluation-harness, with data from local files.
+
+    Args:
+        model: a language model's name, or one of transformers.
+        tasks: "NAME:FILE" or "NAME:FOLDER"; see `osmose.evaluate.harness.score_tasks`.
+        teacher: another model, whose scores stand beside.
+        shots: examples before each question.
+        limit: so many questions a task.
+
+    Returns:
+        {"model", "teacher", "rows": for each task and metric "score", and with a teacher "teacher" and "retention", the score in
+        percent of the teacher's}; accuracies in percent.
+
+    Raises:
+        UserError: for an unknown task, files that are missing or do not fit it, or a missing extra.
+    """
+    files = find_tasks(tasks)
+    found = {
+        who: score_tasks(load_language(one).to(_best_device()), files, shots=shots, limit=limit)
+        for who, one in (("score", model), ("teacher", teacher))
+        if one is not None
+    }
+    rows = []
+    for task, scores in found["score"].items():
+        for metric, score in scores.items():
+            row: Numbers = {"task": task, "metric": metric, "score": score}
+            if teacher is not None:
+                row["teacher"] = found["teacher"][task].get(metric)
+                row["retention"] = 100 * score / row["teacher"] if row["teacher"] else None
+            rows.append(row)
+    return {"model": str(model), "teacher": None if teacher is None else str(teacher), "rows": rows}
+
+
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def robustness(

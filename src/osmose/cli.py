@@ -103,10 +103,21 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("recipe", metavar="RECIPE", help="a YAML file or a packaged recipe's name")
     _model_flags(run)
     _run_flags(run)
-    evaluate = command("evaluate", _evaluate, "Accuracy of a model on a data set's test part.")
+    evaluate = command(
+        "evaluate", _evaluate, "Accuracy of a model on a data set's test part, or scores of a language model."
+    )
     evaluate.add_argument("model", metavar="MODEL")
     evaluate.add_argument("--data", metavar="DATA", default="fashion-mnist-mini", help="and --data.image_size N, ...")
     evaluate.add_argument("--part", choices=["test", "heldout", "train"], default="test")
+    evaluate.add_argument(
+        "--tasks", nargs="+", default=[], metavar="NAME:PATH",
+        help="of a language model: tasks of lm-evaluation-harness with files of their data, as lambada_openai:lambada.jsonl",
+    )  # fmt: skip
+    evaluate.add_argument("--teacher", metavar="MODEL", help="with --tasks: how much of this model's scores MODEL has")
+    evaluate.add_argument(
+        "--shots", type=int, default=0, metavar="N", help="with --tasks: examples before each question"
+    )
+    evaluate.add_argument("--limit", type=int, metavar="N", help="with --tasks: so many questions a task")
     robustness = command(
         "robustness", _robustness, "Accuracy of models on corrupted images and on other folders of images."
     )
@@ -281,6 +292,12 @@ def _execute(options: argparse.Namespace, values: dict[str, Any]) -> int:
 def _evaluate(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     from osmose import api
 
+    if options.tasks:
+        numbers = api.evaluate_tasks(
+            options.model, options.tasks, teacher=options.teacher, shots=options.shots, limit=options.limit
+        )
+        _print(options, numbers, lambda shown: _show_rows(shown["rows"]))
+        return 0
     _print(options, api.evaluate(options.model, data=changes["data"], part=options.part), _show_pairs)
     return 0
 
