@@ -222,6 +222,31 @@ def test_float32_and_bfloat16(name):
         assert {one.grad.dtype for one in given} == {dtype}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_under_autocast_only_the_matrix_products_are_narrow(name):
+    """The loss of the same logits rounded to bfloat16, with softmax and sums in float32; gradients in the parameters' types."""
+    objective = Objective(0.3, 2.0, name, 0.3)
+    student, weight, _, teacher, teacher_weight, labels = (None if one is None else one.detach() for one in made())
+    given = [one.float().requires_grad_() for one in (student, weight)]
+    heads = Head(given[1]), Head(teacher_weight.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = distil_tokens(
+            given[0], heads[0], labels, teacher=States(teacher.float(), heads[1]), objective=objective
+        )[0]
+    narrow = [one.bfloat16() for one in (student, weight, teacher, teacher_weight)]
+    z, z_t = ((x @ w.T).double() for x, w in (narrow[:2], narrow[2:]))
+    eye = torch.eye(VOCABULARY, dtype=torch.float64)
+    wanted = plain(z, eye, None, z_t, eye, labels, objective)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    loss.backward()
+    exact = [one.detach().clone().requires_grad_() for one in (student, weight)]
+    plain(*exact, None, teacher, teacher_weight, labels, objective).backward()
+    for ours, theirs in zip(given, exact, strict=True):
+        assert ours.grad.dtype == torch.float32
+        assert (ours.grad - theirs.grad).norm() < 0.03 * theirs.grad.norm()
+
+
 def test_extreme_logits_are_finite():
     head = Head(torch.eye(4) * 400)
     student, teacher = torch.eye(4)[:3].requires_grad_(), torch.eye(4)[1:]

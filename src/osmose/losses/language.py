@@ -138,7 +138,8 @@ class _Fused(torch.autograd.Function):
             torch.zeros_like(one, dtype=wide) if one is not None and want else None
             for one, want in zip(given, ctx.needs_input_grad, strict=False)
         ]
-        entropy, distance = (run.sums(rows, wide) / run.count).to(wide)
+        with torch.autocast(student.device.type, enabled=False):  # or it would narrow the sums as well
+            entropy, distance = (run.sums(rows, wide) / run.count).to(wide)
         ctx.gradients = [
             None if gradient is None or one is None else gradient.to(one.dtype)
             for gradient, one in zip(run.gradients, given, strict=True)
