@@ -361,3 +361,12 @@ def test_output_that_nobody_reads_is_no_error(grey):
     os.close(write)
     _, err = process.communicate(timeout=120)
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("null", None), ("~", None), ("\n\n", "\n\n"), ("---", "---"), ("###", "###"), ("3", 3)]
+)
+def test_values_of_flags(text, value):
+    from osmose import cli
+
+    assert cli._value(text) == value

@@ -25,7 +25,7 @@ from osmose.data.images import Decoding
 from osmose.data.split import stratified
 from osmose.errors import UserError, check
 from osmose.evaluate import accuracy, outcomes, predict
-from osmose.evaluate.harness import find_tasks, score_tasks
+from osmose.evaluate.harness import SHARES, find_tasks, score_tasks
 from osmose.evaluate.language import score_tokens, text_numbers
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.execution import Result, execute
@@ -192,7 +192,7 @@ def evaluate(
     model: Model,
     *,
     data: str | Mapping[str, Any] = "fashion-mnist-mini",
-    part: Literal["test", "heldout", "train"] = "test",
+    part: Literal["test", "heldout", "train", "all"] = "test",
 ) -> Numbers:
     """Accuracy of a model on a part of a data set, in percent; where labels are numbers its mean squared error.
 
@@ -201,7 +201,7 @@ def evaluate(
     Args:
         model: a model's name or a module.
         data: a data set by name or path, or the section `data` of a recipe.
-        part: which part.
+        part: which part; of text also "all" of it.
 
     Raises:
         UserError: when the model's classes are not the data's, or the data has no such part.
@@ -209,6 +209,8 @@ def evaluate(
     settings = recipes.data_settings(data)
     if isinstance(settings, recipes.Text):
         return _evaluate_text(model, settings, part)
+    if part == "all":
+        raise UserError(f"part 'all' is of text, and {settings.name} has images: use another --part")
     loaded = load_data(**vars(settings))
     split, network = labelled_part(loaded, part), load_candidate(model, loaded)
     check_head(network.name, network, loaded)
@@ -219,43 +221,46 @@ def evaluate(
 
 def _evaluate_text(model: Model, settings: recipes.Text, part: str) -> Numbers:
     language = load_language(model).to(_best_device())
+    language.check_length(settings.length)
     passages = load_passages(**settings.scoring(), tokenizer=language.tokenizer, part=part)
     numbers = {"model": language.name, "data": settings.name, "part": part, "documents": passages.documents}
     return {**numbers, **text_numbers(score_tokens(language, passages), passages)}
 
 
 def evaluate_tasks(
-    model: Model, tasks: Sequence[str], *, teacher: Model | None = None, shots: int = 0, limit: int | None = None
+    model: Model,
+    tasks: Sequence[str],
+    *,
+    teacher: Model | None = None,
+    shots: int | None = None,
+    limit: int | None = None,
 ) -> Numbers:
     """Scores of a language model on tasks of lm-evaluation-harness, with data from local files.
 
     Args:
         model: a language model's name, or one of transformers.
-        tasks: "NAME:FILE" or "NAME:FOLDER"; see `osmose.evaluate.harness.score_tasks`.
+        tasks: "NAME:FILE" or "NAME:FOLDER"; see `osmose.evaluate.harness.find_tasks`.
         teacher: another model, whose scores stand beside.
-        shots: examples before each question.
+        shots: examples before each question; None: as many as each task says.
         limit: so many questions a task.
 
     Returns:
-        {"model", "teacher", "rows": for each task and metric "score", and with a teacher "teacher" and "retention", the score in
+        {"model", "teacher", "rows": for each task and metric "score", and with a teacher "teacher" and "retention", a share in
         percent of the teacher's}; accuracies in percent.
 
     Raises:
         UserError: for an unknown task, files that are missing or do not fit it, or a missing extra.
     """
-    files = find_tasks(tasks)
-    found = {
-        who: score_tasks(load_language(one).to(_best_device()), files, shots=shots, limit=limit)
-        for who, one in (("score", model), ("teacher", teacher))
-        if one is not None
-    }
+    found = find_tasks(tasks, shots)
+    models = {"score": load_language(model), **({} if teacher is None else {"teacher": load_language(teacher)})}
+    scores = {who: score_tasks(one.to(_best_device()), found, shots=shots, limit=limit) for who, one in models.items()}
     rows = []
-    for task, scores in found["score"].items():
-        for metric, score in scores.items():
+    for task, own in scores["score"].items():
+        for metric, score in own.items():
             row: Numbers = {"task": task, "metric": metric, "score": score}
             if teacher is not None:
-                row["teacher"] = found["teacher"][task].get(metric)
-                row["retention"] = 100 * score / row["teacher"] if row["teacher"] else None
+                row["teacher"] = beside = scores["teacher"][task].get(metric)
+                row["retention"] = 100 * score / beside if beside and metric.partition(",")[0] in SHARES else None
             rows.append(row)
     return {"model": str(model), "teacher": None if teacher is None else str(teacher), "rows": rows}
 

@@ -108,15 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("model", metavar="MODEL")
     evaluate.add_argument("--data", metavar="DATA", default="fashion-mnist-mini", help="and --data.image_size N, ...")
-    evaluate.add_argument("--part", choices=["test", "heldout", "train"], default="test")
+    evaluate.add_argument("--part", choices=["test", "heldout", "train", "all"], default="test", help="all: of text")
     evaluate.add_argument(
         "--tasks", nargs="+", default=[], metavar="NAME:PATH",
         help="of a language model: tasks of lm-evaluation-harness with files of their data, as lambada_openai:lambada.jsonl",
     )  # fmt: skip
     evaluate.add_argument("--teacher", metavar="MODEL", help="with --tasks: how much of this model's scores MODEL has")
-    evaluate.add_argument(
-        "--shots", type=int, default=0, metavar="N", help="with --tasks: examples before each question"
-    )
+    evaluate.add_argument("--shots", type=int, metavar="N", help="with --tasks: examples before each question")
     evaluate.add_argument("--limit", type=int, metavar="N", help="with --tasks: so many questions a task")
     robustness = command(
         "robustness", _robustness, "Accuracy of models on corrupted images and on other folders of images."
@@ -252,9 +250,10 @@ def _value(text: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+    return text if value is None and text not in ("", "~", "null", "Null", "NULL") else value  # as "\n\n" or "---"
 
 
 def _transfer(options: argparse.Namespace, changes: dict[str, Any]) -> int:
@@ -298,6 +297,9 @@ def _evaluate(options: argparse.Namespace, changes: dict[str, Any]) -> int:
         )
         _print(options, numbers, lambda shown: _show_rows(shown["rows"]))
         return 0
+    for flag in ("teacher", "shots", "limit"):
+        if getattr(options, flag) is not None:
+            raise UserError(f"--{flag} goes with --tasks: leave it out, or give tasks")
     _print(options, api.evaluate(options.model, data=changes["data"], part=options.part), _show_pairs)
     return 0
 

@@ -92,7 +92,15 @@ def execute(
             folder.begin()
             if first:
                 _keep_unnamed(task, output)
-        chosen = engine.fit()
+        try:
+            chosen = engine.fit()
+        except torch.OutOfMemoryError as error:
+            cure = "raise accumulate" + (
+                ", lower data.length, or set method.checkpoint_activations" if recipe.is_text else ""
+            )
+            raise UserError(
+                f"the GPU's memory is too small for a micro-batch ({str(error).splitlines()[0]}): {cure}"
+            ) from None
         student = _student(engine.method)
         with together(fabric):
             if first:

@@ -31,7 +31,12 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Wait until the folder's entries are on the disk, so that a power cut does not undo a rename."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    sync_file(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until what was written to a file is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -60,6 +60,10 @@ class Data:
     crop_ratio: float = 1.0
 
 
+BLOCKS = 16
+"""Blocks of text in an optimiser step where a recipe does not say."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Text:
     """Which text, and how it is cut.
@@ -125,14 +129,19 @@ class Recipe(Training):
         return {f"teacher{number}": name for number, name in enumerate(names, start=1)}
 
     @property
+    def is_text(self) -> bool:
+        """Whether the data are text."""
+        return isinstance(self.data, Text)
+
+    @property
     def views(self) -> int:
         """How many views of a sample the run shows."""
-        return 1 if isinstance(self.data, Text) else min(self.view.count or self.epochs, self.epochs)
+        return 1 if self.is_text else min(self.view.count or self.epochs, self.epochs)
 
     @property
     def viewed(self) -> Plain:
         """What is done to a sample in each of them, as plain values."""
-        return {} if isinstance(self.data, Text) else _without(dataclasses.asdict(self.view), "count")
+        return {} if self.is_text else _without(dataclasses.asdict(self.view), "count")
 
     def method_arguments(self) -> tuple[type[Method], Plain]:
         """The method and its constructor's keyword arguments, as typed objects."""
@@ -167,6 +176,8 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     if isinstance(data, Text) != (cls.trains is LanguageModel):
         fitting = [name for name, one in METHODS.items() if isinstance(data, Text) == (one.trains is LanguageModel)]
         raise UserError(f"method {name} does not work on {data.name}: use {' or '.join(fitting)}, or other data")
+    if isinstance(data, Text):
+        values.setdefault("batch_size", BLOCKS)
     arguments = {"data": data, **_typed(Recipe, values, "", skip=frozenset({"data", "method"}))}
     if not arguments["student"]:
         raise UserError("the recipe names no student: give --student; see `osmose show models`")
@@ -275,7 +286,7 @@ def packaged(folder: str = "recipes") -> dict[str, str]:
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
     """`base` with `changes` laid over it, section by section.
 
-    A section that names another method or data set than the old one replaces it whole.
+    A section that names another method or data set than the old one replaces it whole, but for a text in the place of another.
     """
     merged = dict(base)
     for key, value in changes.items():
@@ -286,6 +297,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
                 isinstance(old, Mapping)
                 and isinstance(value, Mapping)
                 and value.get("name", old.get("name")) != old.get("name")
+                and not (key == "data" and _data_kind(old) is _data_kind(value) is Text)
             ):
                 old = None
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value

@@ -124,5 +124,47 @@ def test_the_packages_texts(bytewise):
     corpus = load_text("text:comedies", bytewise, length=256, fraction=0.01)
     assert decoded(bytewise, load_passages("text:comedies", bytewise, length=256)) == decoded(bytewise, corpus.test())
     assert corpus.test().documents == round(0.05 * 166)
-    with pytest.raises(UserError, match="text:comedies has no part 'train' to be scored on: use test or heldout"):
+    with pytest.raises(UserError, match="text:comedies has no part 'train' to be scored on: use test, all, or heldout"):
         load_passages("text:comedies", bytewise, "train")
+
+
+def test_folders_and_files_that_are_parts(bytewise, tmp_path):
+    write(tmp_path / "train", "a.jsonl", "one")
+    write(tmp_path, "testament.jsonl", "two")  # no test part
+    write(tmp_path, "test-00000.jsonl", "three")
+    write(tmp_path / "validation", "b.jsonl", "four")
+    corpus = load_text(f"text:{tmp_path}", bytewise, length=32)
+    assert decoded(bytewise, corpus.test()) == "three"
+    assert decoded(bytewise, corpus.heldout) == "four"
+    tokens = corpus.train.inputs.read(torch.arange(len(corpus.train)))[:, 0].flatten()
+    assert bytewise.decode(tokens.tolist()).startswith("<start>two<end><start>one<end>")
+
+
+def test_a_text_that_is_only_a_test_part(bytewise, tmp_path):
+    write(tmp_path / "only", "test.jsonl", "one", "two")
+    assert decoded(bytewise, load_passages(f"text:{tmp_path / 'only'}", bytewise, length=16)) == "onetwo"
+    write(tmp_path / "more", "a.jsonl", *"abcde")
+    assert decoded(bytewise, load_passages(f"text:{tmp_path / 'more'}", bytewise, "all", length=16)) == "abcde"
+
+
+def test_the_last_part_of_a_long_document_reads_what_fits_before_it(bytewise, tmp_path):
+    write(tmp_path, "test.jsonl", "abcdefghijklm word")
+    passages = load_passages(f"text:{tmp_path}", bytewise, length=9)
+    x = passages.split.inputs.read(torch.arange(3))[:, 0]
+    assert [bytewise.decode(row.tolist()) for row in x] == ["<start>abcdefgh", "<start>ijklm wo", "<start>klm word"]
+    assert decoded(bytewise, passages) == "abcdefghijklm word"
+
+
+def test_long_runs_of_letters_and_odd_line_ends(bytewise, tmp_path):
+    text = "a\u2028b" + "x" * 20000
+    (tmp_path / "test.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False) + "\r\n")
+    passages = load_passages(f"text:{tmp_path}", bytewise, length=512)
+    assert passages.documents == 1
+    assert decoded(bytewise, passages) == text
+
+
+def test_empty_rows_of_the_hub_are_left_out(bytewise, tmp_path):
+    pytest.importorskip("datasets")
+    write(tmp_path / "set", "train.jsonl", "one", "", " ")
+    write(tmp_path / "set", "test.jsonl", "", "four")
+    assert load_passages(f"text:hf:{tmp_path / 'set'}", bytewise, length=8).documents == 1

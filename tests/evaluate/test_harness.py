@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("lm_eval")
 
 from osmose.errors import UserError
-from osmose.evaluate.harness import find_tasks, score_tasks
+from osmose.evaluate.harness import _plain, find_tasks, score_tasks
 from osmose.models.load_language import load_language
 
 FILES = {
@@ -36,7 +36,7 @@ FILES = {
 def files(tmp_path):
     for name, rows in FILES.items():
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return {name: tmp_path / f"{name}.jsonl" for name in FILES}
+    return [f"{name}:{tmp_path / name}.jsonl" for name in FILES]
 
 
 def log_p(model, context, continuation):
@@ -51,7 +51,7 @@ def log_p(model, context, continuation):
 
 def test_every_layout_of_the_papers(llama, files):
     model = load_language(f"hf:{llama()}")
-    found = score_tasks(model, files)
+    found = score_tasks(model, find_tasks(files))
     rows = [row["text"].rsplit(" ", 1) for row in FILES["lambada_openai"]]
     scores = [log_p(model, context, f" {word}") for context, word in rows]
     assert found["lambada_openai"]["perplexity"] == pytest.approx(math.exp(-sum(s for s, _ in scores) / 2), rel=1e-3)
@@ -67,33 +67,50 @@ def test_every_layout_of_the_papers(llama, files):
 def test_a_folder_with_examples(llama, tmp_path):
     (tmp_path / "train.jsonl").write_text("\n".join([json.dumps(FILES["nq_open"][0])] * 3))
     (tmp_path / "validation.jsonl").write_text(json.dumps({"question": "who sees", "answer": ["the house"]}))
-    found = score_tasks(load_language(f"hf:{llama()}"), {"nq_open": tmp_path}, shots=1, limit=1)
+    tasks = find_tasks([f"nq_open:{tmp_path}"], shots=1)
+    found = score_tasks(load_language(f"hf:{llama()}"), tasks, shots=1, limit=1)
     assert found["nq_open"]["exact_match"] in (0.0, 100.0)
 
 
 def test_mistakes(llama, files, tmp_path):
-    model = load_language(f"hf:{llama()}")
-    with pytest.raises(UserError, match="unknown task 'hellaswig': did you mean 'hellaswag'"):
-        score_tasks(model, {"hellaswig": files["hellaswag"]})
-    with pytest.raises(UserError, match="task 'nq_open': examples come from a training file"):
-        score_tasks(model, {"nq_open": files["nq_open"]}, shots=2)
-    with pytest.raises(UserError, match="tasks hellaswag: their files do not have the layout of the hub"):
-        score_tasks(model, {"hellaswag": files["nq_open"]})
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds none of .jsonl"):
-        score_tasks(model, {"nq_open": tmp_path / "empty"})
-    with pytest.raises(UserError, match="task 'lambada': write NAME:FILE or NAME:FOLDER"):
-        find_tasks(["lambada"])
-    with pytest.raises(UserError, match="there is no .*nowhere"):
-        find_tasks([f"lambada_openai:{tmp_path / 'nowhere'}"])
+    (tmp_path / "broken.jsonl").write_text("{")
+    nq = next(one for one in files if one.startswith("nq_open"))
+    for asked, shots, message in (
+        (f"hellaswig:{tmp_path}/hellaswag.jsonl", None, "unknown task 'hellaswig': did you mean 'hellaswag'"),
+        (nq, 2, "task 'nq_open': examples come from a training file"),
+        (f"nq_open:{tmp_path / 'empty'}", None, "needs files test... or validation..."),
+        ("lambada", None, "task 'lambada': write NAME:FILE or NAME:FOLDER"),
+        (f"lambada_openai:{tmp_path / 'nowhere'}", None, "there is no .*nowhere"),
+    ):
+        with pytest.raises(UserError, match=message):
+            find_tasks([asked], shots)
+    model = load_language(f"hf:{llama()}")
+    for wrong in ("nq_open.jsonl", "broken.jsonl"):
+        with pytest.raises(UserError, match="tasks hellaswag: their files do not have the layout of the hub"):
+            score_tasks(model, find_tasks([f"hellaswag:{tmp_path / wrong}"]))
+
+
+def test_only_shares_become_percent_and_filters_stay_apart():
+    given = {
+        "acc,none": 0.5, "acc_stderr,none": 0.1, "word_perplexity,none": 30.0, "bits_per_byte,none": 3.7, "alias": "x",
+        "exact_match,strict-match": 0.25, "exact_match,flexible-extract": 0.75,
+    }  # fmt: skip
+    assert _plain(given) == {
+        "acc": 50.0, "word_perplexity": 30.0, "bits_per_byte": 3.7,
+        "exact_match,strict-match": 25.0, "exact_match,flexible-extract": 75.0,
+    }  # fmt: skip
 
 
 def test_the_command_shows_what_is_left_of_the_teacher(llama, files, capsys):
     from osmose import cli
 
-    tasks = [f"lambada_openai:{files['lambada_openai']}"]
-    assert cli.main(["evaluate", f"hf:{llama(1)}", "--teacher", f"hf:{llama(0)}", "--tasks", *tasks, "--json"]) == 0
+    lambada = next(one for one in files if one.startswith("lambada"))
+    assert cli.main(["evaluate", f"hf:{llama(1)}", "--teacher", f"hf:{llama(0)}", "--tasks", lambada, "--json"]) == 0
     rows = {row["metric"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
-    perplexity = rows["perplexity"]
-    assert perplexity["retention"] == pytest.approx(100 * perplexity["score"] / perplexity["teacher"])
-    assert rows["acc"]["retention"] is None or rows["acc"]["teacher"] > 0
+    assert rows["perplexity"]["teacher"] > 1
+    assert rows["perplexity"]["retention"] is None  # less is better
+    accuracy = rows["acc"]
+    assert accuracy["retention"] == (100 * accuracy["score"] / accuracy["teacher"] if accuracy["teacher"] else None)
+    assert cli.main(["evaluate", f"hf:{llama(1)}", "--teacher", f"hf:{llama(0)}"]) == 2
+    assert "--teacher goes with --tasks" in capsys.readouterr().err

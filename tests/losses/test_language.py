@@ -231,7 +231,7 @@ def test_under_autocast_only_the_matrix_products_are_narrow(name):
     heads = Head(given[1]), Head(teacher_weight.float())
     with torch.autocast("cpu", torch.bfloat16):
         loss = distil_tokens(
-            given[0], heads[0], labels, teacher=States(teacher.float(), heads[1]), objective=objective
+            given[0], heads[0], labels, teacher=States(teacher.float(), heads[1], True), objective=objective
         )[0]
     narrow = [one.bfloat16() for one in (student, weight, teacher, teacher_weight)]
     z, z_t = ((x @ w.T).double() for x, w in (narrow[:2], narrow[2:]))

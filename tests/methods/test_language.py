@@ -3,6 +3,7 @@
 import copy
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -205,7 +206,8 @@ def test_accumulated_micro_batches_are_one_batch(speak, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": {"length": 65}}, "data.length is 65 and student .* takes 64 tokens: lower it"),
+        ({"data": {"length": 65}}, "data.length is 65 and hf:.* takes 64 tokens: lower it"),
+        ({"data": {"others": ["text:nowhere"]}}, "data set 'text:nowhere': there is no nowhere"),
         (
             {"teacher": None, "method": {"target": "partition"}},
             "target 'partition' needs a teacher: give --teacher hf:FOLDER",
@@ -229,6 +231,7 @@ def test_mistakes(speak, tmp_path, changes, message):
 def test_other_tokenizers_are_refused(speak, llama, tmp_path):
     other = load_language(f"hf:{llama(0)}")
     other.tokenizer.add_tokens(["<new>"])
+    other.body.resize_token_embeddings(259)
     other.save(tmp_path / "other")
     with pytest.raises(
         UserError, match="have different tokenizers .259 and 258 tokens.: one's next-token probabilities say"
@@ -242,6 +245,52 @@ def test_padded_vocabularies_are_compared_over_what_both_have(speak, llama, caps
     other.save(tmp_path / "other")
     result = speak(tmp_path / "run", teacher=f"hf:{tmp_path / 'other'}")
     assert result.numbers["perplexity_after"] < result.numbers["perplexity_before"]
+
+
+@pytest.mark.parametrize("signals", [{}, {"top_k": 250}, {"samples": 200}], ids=["hidden", "top", "sampled"])
+def test_a_teacher_with_more_tokens_is_cut_to_what_both_have(speak, llama, signals, tmp_path):
+    other = load_language(f"hf:{llama(0)}")
+    other.body.resize_token_embeddings(300)
+    other.save(tmp_path / "other")
+    speak(
+        tmp_path / "run", teacher=f"hf:{tmp_path / 'other'}", epochs=1, signals=signals, method={"target": "partition"}
+    )
+
+
+def test_a_run_of_a_configuration_nobody_saved_is_resumed_by_another_process(start, tmp_path):
+    """The weights of the initial student are kept in between, and are the same."""
+    arguments = (
+        "transfer", "--student", "fresh:zoo:llama-mini,layers=1", "--teacher", "fresh:zoo:llama-mini,layers=2",
+        "--target", "partition", "--data", "text:comedies", "--data.fraction", "0.02", "--data.length", "64", "--epochs", "30",
+        "--threads", "1", "--checkpoint_every", "1", "--output", tmp_path / "run",
+    )  # fmt: skip
+    process = start(*arguments)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("checkpoints/*")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.terminate()
+    process.communicate(timeout=120)
+    assert process.returncode == 143
+    again = start(*arguments)
+    said = next(line for line in again.stderr if "resumed at step" in line or "not the ones" in line)
+    assert "resumed at step" in said
+
+
+def test_a_student_of_four_bits_is_refused(speak, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    load_language("fresh:zoo:llama-mini,layers=1").save(tmp_path / "model")
+    with pytest.raises(UserError, match="has weights of 4 bits, which do not train: leave bits out"):
+        speak(tmp_path / "run", student=f"hf:{tmp_path / 'model'},bits=4", teacher=None)
+
+
+def test_a_users_own_folder_is_left_alone(speak, llama, tmp_path):
+    load_language(f"hf:{llama(0)}").save(tmp_path / "student")
+    before = {path: path.read_bytes() for path in (tmp_path / "student").iterdir()}
+    with pytest.raises(
+        UserError, match="holds 'student', which no run made and this one would write: give another --output"
+    ):
+        speak(tmp_path)
+    assert {path: path.read_bytes() for path in (tmp_path / "student").iterdir()} == before
 
 
 @pytest.mark.slow

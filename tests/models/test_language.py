@@ -12,6 +12,8 @@ from osmose import torchvision_ops  # noqa: E402
 
 torchvision_ops.install()
 
+from tokenizers import Tokenizer  # noqa: E402
+
 from osmose.errors import UserError  # noqa: E402
 from osmose.models.language import LanguageModel  # noqa: E402
 from osmose.models.load_language import load_language  # noqa: E402
@@ -25,6 +27,14 @@ WIDE = {
     "eos_token_id": 2,
     "pad_token_id": 0,
 }
+
+
+def few(bytewise):
+    """The tokenizer with only its first 97 tokens."""
+    made = json.loads(bytewise.backend_tokenizer.to_str())
+    made["model"]["vocab"] = {token: number for token, number in made["model"]["vocab"].items() if number < 97}
+    made["added_tokens"] = []
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(made)), eos_token="!")
 
 
 def family(name):
@@ -55,7 +65,7 @@ def family(name):
 def test_documents_in_blocks_are_those_documents_alone(name, bytewise):
     """Three documents in two blocks; the logits of each are what transformers gives for it alone."""
     body = family(name)
-    model = LanguageModel(body, bytewise, name="test")
+    model = LanguageModel(body, few(bytewise), name="test")
     tokens = torch.randint(3, 97, (2, 12), generator=torch.Generator().manual_seed(1))
     documents = torch.tensor([[0] * 5 + [1] * 7, [0] * 12])
     hidden = model(torch.stack([tokens, documents], dim=1)).hidden
@@ -70,7 +80,7 @@ def test_a_head_that_is_no_matrix_product_is_refused(bytewise):
     forward = body.forward
     body.forward = lambda *given, **named: _squared(forward(*given, **named))
     with pytest.raises(UserError, match="are not its hidden states times the matrix of its output embeddings"):
-        LanguageModel(body, bytewise, name="test")
+        LanguageModel(body, few(bytewise), name="test")
 
 
 def _squared(said):
@@ -87,7 +97,7 @@ def test_a_model_that_mixes_documents_is_refused(bytewise):
 
     body.base_model.forward = mixed
     with pytest.raises(UserError, match="cannot keep documents in one block apart"):
-        LanguageModel(body, bytewise, name="test")
+        LanguageModel(body, few(bytewise), name="test")
 
 
 def test_saved_and_loaded(llama, tmp_path):
@@ -132,7 +142,7 @@ def test_a_module_with_its_tokenizer(bytewise):
     body = family("gpt2")
     with pytest.raises(UserError, match="GPT2LMHeadModel comes without a tokenizer"):
         load_language(body)
-    assert load_language(body, tokenizer=bytewise).name == "module:GPT2LMHeadModel"
+    assert load_language(body, tokenizer=few(bytewise)).name == "module:GPT2LMHeadModel"
 
 
 @pytest.mark.parametrize(
@@ -183,3 +193,60 @@ def test_the_packages_models(name):
     ):
         load_language(name)
     assert load_language("fresh:zoo:llama-mini,layers=1").vocabulary == 1024
+
+
+def test_what_saving_writes_is_not_in_the_digest(tmp_path, bytewise):
+    """A configuration without `architectures`, as nobody has saved it yet."""
+    model = LanguageModel(family("llama"), few(bytewise), name="test")
+    before = model.digest()
+    model.save(tmp_path / "model")
+    assert model.digest() == before == load_language(f"hf:{tmp_path / 'model'}").digest()
+
+
+def test_layers_of_several_kinds(tmp_path, bytewise):
+    """Lists with an entry a layer are cut with the layers; what cannot be told apart then is refused."""
+    settings = {**WIDE, "num_hidden_layers": 6}
+    smol = transformers.SmolLM3Config(**settings, no_rope_layers=[1, 1, 0, 1, 0, 0])
+    LanguageModel(transformers.SmolLM3ForCausalLM(smol).eval(), few(bytewise), name="test").save(tmp_path / "smol")
+    cut = load_language(f"hf:{tmp_path / 'smol'},layers=3")
+    assert cut.body.config.no_rope_layers == [1, 0, 0]
+    cut.save(tmp_path / "cut")
+    x = torch.zeros(1, 2, 9, dtype=torch.long)
+    x[:, 0] = torch.arange(9)
+    torch.testing.assert_close(load_language(f"hf:{tmp_path / 'cut'}")(x).hidden, cut(x).hidden)
+    mixed = transformers.Qwen2MoeConfig(
+        **settings, num_experts=2, num_experts_per_tok=1, moe_intermediate_size=16, shared_expert_intermediate_size=16,
+        mlp_only_layers=[5],
+    )  # fmt: skip
+    LanguageModel(transformers.Qwen2MoeForCausalLM(mixed).eval(), few(bytewise), name="test").save(tmp_path / "moe")
+    with pytest.raises(UserError, match="has layers of several kinds, which its configuration cannot tell apart"):
+        load_language(f"hf:{tmp_path / 'moe'},layers=3")
+
+
+def test_more_tokens_than_embeddings_are_refused(bytewise):
+    with pytest.raises(UserError, match="'test' has 97 embeddings and its tokenizer 258 tokens: resize them"):
+        LanguageModel(family("llama"), bytewise, name="test")
+
+
+def test_leftovers_and_damaged_weights(llama, tmp_path):
+    model = load_language(f"hf:{llama()}")
+    (tmp_path / "model.part").mkdir()
+    (tmp_path / "model.old").mkdir()
+    model.save(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="truncated or not a safetensors file"):
+        model.restore(tmp_path / "model")
+    with pytest.raises(UserError, match="cannot load"):
+        load_language(f"hf:{tmp_path / 'model'}")
+    weights.unlink()
+    with pytest.raises(UserError, match="does not hold the weights"):
+        model.restore(tmp_path / "model")
+
+
+@pytest.mark.parametrize("options", ["hidden_size=abc", "layers=x", "num_attention_heads=3"])
+def test_options_that_do_not_fit_are_one_line(llama, options):
+    with pytest.raises(UserError, match="cannot load") as error:
+        load_language(f"fresh:hf:{llama()},{options}")
+    assert "\n" not in str(error.value)

@@ -27,9 +27,11 @@ PACKAGED = {name: Path(__file__).parent / "plays" / f"{name}.parquet" for name i
 """Texts of the package, by name."""
 HUB = "hf:"
 """Begins, behind that, the name of one on the hub."""
-_PARTS = {"test": "test", "valid": "heldout", "heldout": "heldout", "dev": "heldout"}
-"""How the names of files begin that are a part of their own."""
-_LAST_WORD = re.compile(r"(\w[\w'\u2019-]*)\W*$")
+_PARTS = re.compile(r"(?:(train)|(test)|(valid|validation|val|dev|heldout))(?![a-z])", re.IGNORECASE)
+"""How the names of files, or of folders with files, begin that are a part of their own."""
+_LAST_WORD = re.compile(r"(\w[\w'\u2019-]*)\W*\Z")
+_ENDING = 200
+"""Characters at a text's end in which its last word is looked for."""
 _SOME = 1000
 """Documents that are cut into tokens at a time."""
 
@@ -59,7 +61,8 @@ class TokenRows(Inputs):
 class Passages:
     """Documents to be scored, every token of them but what is only read exactly once.
 
-    A document longer than a block is cut, and each part begins with the token that stands before every document.
+    A document longer than a block is cut, and each part begins with the token that stands before every document; before the
+    last part as much of the document is read as fits.
 
     Attributes:
         split: blocks, and the labels of their positions.
@@ -121,7 +124,7 @@ def load_text(
     parts = _documents(name, length, separator, heldout, test, split_seed)
     blocks = pack((_training(ids, prompt, tokenizer) for ids, prompt, _ in _tokenised(parts["train"], tokenizer)),
                   length, padding=_end(tokenizer))  # fmt: skip
-    whole = _split(blocks)
+    whole, scored = _split(blocks), parts["test"]
     train = whole
     if fraction < 1:
         count = max(1, round(len(whole) * fraction))
@@ -136,7 +139,7 @@ def load_text(
         name=name,
         train=train,
         heldout=_passages(parts["heldout"], tokenizer, length) if parts["heldout"] else None,
-        test=lambda: _passages(parts["test"], tokenizer, length),
+        test=lambda: _passages(scored, tokenizer, length),
         content=(whole,),
     )
 
@@ -152,27 +155,39 @@ def load_passages(
     test: float = 0.05,
     split_seed: int = 0,
 ) -> Passages:
-    """The test or held-out part that `load_text` gives with these settings, without cutting the rest into tokens.
+    """The test or held-out part that `load_text` gives with these settings, or "all", without cutting the rest into tokens.
 
     Raises:
         UserError: as `load_text`, and when there is no such part.
     """
-    documents = _documents(name, length, separator, heldout, test, split_seed).get(part)
+    parts = _documents(name, length, separator, heldout, test, split_seed, wanted=part)
+    documents = [one for each in parts.values() for one in each] if part == "all" else parts.get(part)
     if not documents or part == "train":
-        raise UserError(
-            f"{name} has no part '{part}' to be scored on: use test or heldout, and set data.heldout for that"
-        )
+        raise UserError(f"{name} has no part '{part}' to be scored on: use test, all, or heldout with data.heldout")
     return _passages(documents, tokenizer, length)
 
 
+def check_text(name: str, *, length: int, separator: str | None, heldout: float, test: float, split_seed: int) -> None:
+    """Raise `UserError` where `load_passages` would not find the text's test part; nothing is cut into tokens."""
+    _documents(name, length, separator, heldout, test, split_seed, wanted="test")
+
+
 def _documents(
-    name: str, length: int, separator: str | None, heldout: float, test: float, split_seed: int
+    name: str,
+    length: int,
+    separator: str | None,
+    heldout: float,
+    test: float,
+    split_seed: int,
+    wanted: str = "",
 ) -> dict[str, list[Document]]:
-    """The documents of each part, as the files say or else split off."""
+    """The documents of each part, as the files say or else split off; no more is split off than the part that is wanted needs."""
     check(length >= 2, "data.length", length, "at least 2")
     check(0 <= heldout < 1, "data.heldout", heldout, "a share of at least 0 and below 1")
     check(0 < test < 1, "data.test", test, "a share between 0 and 1")
     parts = _parts(name, separator)
+    if wanted == "all" or parts.get(wanted):
+        return parts
     missing = [(part, share) for part, share in (("test", test), ("heldout", heldout)) if share and not parts[part]]
     if len(parts["train"]) <= len(missing):
         raise UserError(
@@ -191,13 +206,13 @@ def _parts(name: str, separator: str | None) -> dict[str, list[Document]]:
     place = name.removeprefix(TEXT)
     if place.startswith(HUB):
         for split, rows in _from_hub(place.removeprefix(HUB)).items():
-            parts[_part(split)] += [
-                document(row, f"{name}, {split}, row {number}") for number, row in enumerate(rows, start=1)
-            ]
+            filled = ((number, row) for number, row in enumerate(rows, start=1) if str(row.get("text", "x")).strip())
+            parts[_part(split)] += [document(row, f"{name}, {split}, row {number}") for number, row in filled]
         return parts
     path = find_text(name)
     for file in text_files(path):
-        parts[_part(file.stem) if path.is_dir() else "train"] += read_documents(file, separator)
+        first = file.relative_to(path).parts[0] if path.is_dir() else ""  # the file itself, or a folder of the text's
+        parts[_part(first)] += read_documents(file, separator)
     return parts
 
 
@@ -218,7 +233,8 @@ def find_text(name: str) -> Path:
 
 
 def _part(name: str) -> str:
-    return next((part for start, part in _PARTS.items() if name.lower().startswith(start)), "train")
+    found = _PARTS.match(name)
+    return "train" if found is None else ("train", "test", "heldout")[(found.lastindex or 1) - 1]
 
 
 def _from_hub(name: str) -> Any:
@@ -263,9 +279,15 @@ def _tokenised(
             prompt = int((ends <= len(one.prompt)).sum()) if one.prompt else 0
             if prompt >= len(ids):
                 raise UserError(f"{one.place}: its prompt leaves no token to be learned: leave it out")
-            word = _LAST_WORD.search(one.text)
-            first, last = (len(one.prompt) + place for place in (word.span(1) if word else (0, 0)))
-            yield np.array(ids, dtype=np.int32), prompt, (ends > first) & (begins < last)
+            first, last = _last_word(one.prompt + one.text)
+            yield np.array(ids, dtype=np.int32), prompt, (ends > max(first, len(one.prompt))) & (begins < last)
+
+
+def _last_word(text: str) -> tuple[int, int]:
+    """Where the last word of a text begins and ends."""
+    start = max(0, len(text) - _ENDING)
+    word = _LAST_WORD.search(text[start:])
+    return (0, 0) if word is None else (start + word.start(1), start + word.end(1))
 
 
 def _training(ids: NDArray[np.int32], prompt: int, tokenizer: Any) -> Tokens:
@@ -293,10 +315,12 @@ def _passages(documents: Sequence[Document], tokenizer: Any, length: int) -> Pas
         read = min(prompt, max(0, length - 1 - (len(ids) - prompt)))  # of a long prompt its end
         ids, word = ids[prompt - read :], word[prompt - read :]
         for start in range(0, len(ids), length - 1):
-            cut = slice(start, start + length - 1)
-            parts.append(
-                Tokens(np.concatenate([[_start(tokenizer)], ids[cut]]).astype(np.int32), 1 + max(0, read - start))
-            )
+            end = start + length - 1
+            begin = (
+                max(0, len(ids) - length + 1) if end >= len(ids) else start
+            )  # before the last part as much is read as fits
+            cut, known = slice(begin, end), max(0, max(read, start) - begin)
+            parts.append(Tokens(np.concatenate([[_start(tokenizer)], ids[cut]]).astype(np.int32), 1 + known))
             last.append(np.concatenate([[PADDING], np.where(word[cut], number, PADDING)]))
     blocks = pack(parts, length, padding=_end(tokenizer))
     owners = np.full(blocks.tokens.shape, PADDING, dtype=np.int64)

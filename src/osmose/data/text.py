@@ -62,7 +62,7 @@ def read_documents(file: Path, separator: str | None = None) -> Iterator[Documen
         for number, part in filled:
             yield document({"text": part}, f"{file}, document {number}" if separator else str(file))
         return
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # JSON has other line ends inside of texts
         if not line.strip():
             continue
         try:
@@ -78,7 +78,7 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from None
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file} is not UTF-8: byte {error.start} is 0x{content[error.start]:02x}; convert it, for example with iconv"

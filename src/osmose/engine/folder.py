@@ -16,11 +16,14 @@ from osmose.files import cannot_write, write_atomically
 
 Plain = dict[str, Any]
 
+_MODELS = ("student", "student-chosen")
+"""Folders that a run writes, which may be somebody's models elsewhere."""
 _OWN = (
     "result.json",
     "passages.json",
-    "student",
-    "student-chosen",
+    *_MODELS,
+    "student*.part",
+    "student*.old",
     "metrics.jsonl",
     "checkpoints",
     "frozen",
@@ -89,6 +92,12 @@ class RunFolder:
                 f"{self.path} is in use by another process: wait for it, or give another --output"
             ) from None
         saved = self.path / "recipe.yaml"
+        foreign = [name for name in _MODELS if (self.path / name).exists()]
+        if foreign and not saved.exists():
+            self._lock.close()
+            raise UserError(
+                f"{self.path} holds '{foreign[0]}', which no run made and this one would write: give another --output"
+            )
         if saved.exists() and not self.fresh:
             self._compare(self.completed(yaml.safe_load(saved.read_text())))
 

@@ -15,7 +15,7 @@ class Training:
 
     Args:
         epochs: passes over the training part.
-        batch_size: samples in one optimiser step, over all devices and accumulated micro-batches.
+        batch_size: samples in one optimiser step, over all devices and accumulated micro-batches; of text 16 blocks.
         accumulate: micro-batches in one optimiser step on each device.
         devices: processes, each with a device of its own; under torchrun the number it started.
         accelerator: cpu, cuda, or auto for the best there is.

@@ -37,7 +37,7 @@ def cost(model: Model, sample: Tensor, *, repeats: int = 10) -> dict[str, Any]:
             times.append(time.perf_counter() - started)
         peak = peak_bytes(model, x)
     return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": model.size,
         "weights_mib": sum(tensor.nbytes for tensor in model.state_dict().values()) / 2**20,
         "latency_ms": 1000 * statistics.median(times[2:]),
         "peak_mib": peak / 2**20,

@@ -42,10 +42,14 @@ class Objective:
 
 @dataclass(frozen=True)
 class States:
-    """A teacher that is there: its hidden states [n, width of its own], without gradients, and its head."""
+    """A teacher that is there: its hidden states [n, width of its own], without gradients, and its head.
+
+    Under autocast its logits are computed in autocast's type only where it may be `narrow`.
+    """
 
     hidden: Tensor
     head: Head
+    narrow: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def distil_tokens(
     """The loss of a student's hidden states against labels and a teacher.
 
     Where the vocabularies have different sizes, as padding makes them, the tokens that both have are compared. Under autocast the
-    matrix products are computed in its type, and all else in float32.
+    student's matrix products are computed in its type, and all else in float32.
 
     Args:
         student: hidden states [n, width] whose next tokens are `labels`; gradients flow into them and into the head.
@@ -166,7 +170,7 @@ class _Run:
         if torch.is_autocast_enabled(student.device.type):
             narrow = torch.get_autocast_dtype(student.device.type)
             self.student, self.head = student.to(narrow), head.to(narrow)
-            if isinstance(teacher, States):
+            if isinstance(teacher, States) and teacher.narrow:
                 self.teacher = States(teacher.hidden.to(narrow), teacher.head.to(narrow))
         self.alpha = 1.0 if teacher is None else objective.alpha
         self.temperature = objective.temperature

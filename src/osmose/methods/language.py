@@ -96,6 +96,10 @@ class Language(Method):
         self.optimiser = optimiser
         if lora is not None:
             student.adapt(lora.rank, lora.alpha)
+        if checkpoint_activations and not student.body.supports_gradient_checkpointing:
+            raise UserError(
+                f"'{student.name}' cannot compute activations again: leave method.checkpoint_activations out"
+            )
         if checkpoint_activations:
             student.body.gradient_checkpointing_enable({"use_reentrant": False})
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from osmose.errors import UserError, missing_extra
-from osmose.files import cannot_write, sync_folder
+from osmose.files import cannot_write, sync_file, sync_folder
 from osmose.losses.heads import Head
 from osmose.models.model import Model
+from osmose.weights import read_weights
 
 ABOUT = "osmose.json"
 """What stands beside the weights in a model's folder."""
@@ -57,6 +57,15 @@ class LanguageModel(Model):
         super().__init__(body, name=name, architecture=None)
         self.tokenizer = tokenizer
         self._masked = False
+        if not getattr(tokenizer, "is_fast", False):
+            raise UserError(
+                f"'{name}' has a tokenizer that does not tell where its tokens stand: give one of the fast kind"
+            )
+        if max(tokenizer.get_vocab().values()) >= self.vocabulary:
+            raise UserError(
+                f"'{name}' has {self.vocabulary} embeddings and its tokenizer {len(tokenizer)} tokens: "
+                "resize them, model.resize_token_embeddings(len(tokenizer))"
+            )
         for key, tensor in body.state_dict().items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise UserError(
@@ -78,14 +87,27 @@ class LanguageModel(Model):
 
     @property
     def longest(self) -> int | None:
-        """The most tokens it takes at a time; None where it does not say."""
-        found: int | None = getattr(self.body.config, "max_position_embeddings", None)
-        return found
+        """The most tokens it takes at a time; None where it does not say.
+
+        A model whose documents are kept apart by a mask takes no more than its layers look back.
+        """
+        config = self.body.config
+        sliding = self._masked and getattr(config, "use_sliding_window", True)
+        limits = [
+            getattr(config, "max_position_embeddings", None),
+            getattr(config, "sliding_window", None) if sliding else None,
+        ]
+        return min((limit for limit in limits if limit), default=None)
 
     @property
     def size(self) -> int:
-        """How many parameters it has; tied ones count once."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        """How many parameters it has; tied ones count once, and those of 4 bits as what they stand for."""
+        return int(self.body.num_parameters())
+
+    def check_length(self, length: int) -> None:
+        """Raise `UserError` where blocks of so many tokens are longer than it takes."""
+        if self.longest is not None and length > self.longest:
+            raise UserError(f"data.length is {length} and {self.name} takes {self.longest} tokens: lower it")
 
     def forward(self, x: Tensor) -> TokenStates:
         """Hidden states of tokens and documents, int64 [B, 2, L]."""
@@ -107,7 +129,8 @@ class LanguageModel(Model):
 
     def facts(self) -> dict[str, Any]:
         """The configuration, without what does not change its answers, and the tokenizer."""
-        config = {key: value for key, value in self.body.config.to_dict().items() if not key.startswith(("_", "dtype"))}
+        written = ("_", "dtype", "architectures", "transformers_version")  # when it is saved, whatever it answers
+        config = {key: value for key, value in self.body.config.to_dict().items() if not key.startswith(written)}
         return {"config": config, "tokenizer": self.tokens}
 
     def about(self) -> dict[str, Any]:
@@ -130,18 +153,22 @@ class LanguageModel(Model):
             UserError: when it cannot be written.
         """
         path = Path(path)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        part, old = (path.with_name(f"{path.name}.{end}") for end in ("part", "old"))
         try:
+            for left in (part, old):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
             part.mkdir(parents=True)
             with without_bars():
                 self.body.save_pretrained(part)
                 self.tokenizer.save_pretrained(part)
             (part / ABOUT).write_text(json.dumps(metadata | self.about(), indent=1))
+            for file in part.iterdir():
+                sync_file(file)
             if path.exists():
-                path.rename(path.with_name(f"{path.name}.{os.getpid()}.old"))
+                path.rename(old)
             part.rename(path)
             sync_folder(path.parent)
-            shutil.rmtree(path.with_name(f"{path.name}.{os.getpid()}.old"), ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
             raise cannot_write(path, error) from error
@@ -181,13 +208,13 @@ class LanguageModel(Model):
         Raises:
             UserError: when they cannot be read.
         """
-        from safetensors.torch import load_model
-
-        try:
-            for file in sorted(path.glob("*.safetensors")):
-                load_model(self.body, file, strict=False)
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error}; start anew with --fresh") from None
+        weights: dict[str, Tensor] = {}
+        for file in sorted(path.glob("*.safetensors")):
+            weights |= read_weights(file)[0]
+        missing, unknown = self.body.load_state_dict(weights, strict=False)
+        tied = set(getattr(self.body, "all_tied_weights_keys", None) or ())
+        if unknown or set(missing) - tied:
+            raise UserError(f"{path} does not hold the weights of {self.name}: start anew with --fresh")
 
     @torch.no_grad()
     def _check(self) -> None:
@@ -208,7 +235,10 @@ class LanguageModel(Model):
             )
         x = torch.stack([tokens, (torch.arange(10, device=self.device) >= 4).long()])[None]
         for self._masked in (False, True):
-            apart = self(x).hidden.squeeze(0)
+            try:
+                apart = self(x).hidden.squeeze(0)
+            except (RuntimeError, ValueError, TypeError):  # it takes no positions, or no mask
+                continue
             if (apart - torch.cat(alone)).abs().max() <= _APART * apart.abs().max():
                 break
         else:

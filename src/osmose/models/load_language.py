@@ -2,8 +2,9 @@
 package `fresh:zoo:llama-mini`."""
 
 import copy
+import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def load_language(
             raise UserError(
                 f"{type(name).__name__} comes without a tokenizer: give it as model.tokenizer, or give hf:FOLDER"
             )
-        return LanguageModel(name, tokenizer, name=f"module:{type(name).__name__}")
+        return LanguageModel(name.float(), tokenizer, name=f"module:{type(name).__name__}")
     fresh = name.startswith("fresh:")
     place, changes = find_language(name)
     with language_extra(), _readable(name):
@@ -66,7 +67,7 @@ def load_language(
         else:
             bits = changes.pop("bits", None)
             body = _cut(_trained(place, _quantised(bits, name)), changes, name)
-    return LanguageModel(body, tokenizer, name=name)
+        return LanguageModel(body, tokenizer, name=name)
 
 
 def find_language(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -127,7 +128,7 @@ def _place(name: str, key: str, source: str) -> dict[str, Any]:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """What transformers says of files that it cannot read, in one line."""
+    """What transformers says of files and settings that it cannot use, in one line."""
     try:
         yield
     except (UserError, ModuleNotFoundError):
@@ -136,8 +137,8 @@ def _readable(name: str) -> Iterator[None]:
         raise UserError(
             f"'{name}' needs a package that is missing ({_line(error)}): pip install 'osmose[language]'"
         ) from None
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise UserError(f"cannot load '{name}': {_line(error)}") from None
+    except Exception as error:  # of many kinds, its own among them
+        raise UserError(f"cannot load '{name}': {_line(error) or type(error).__name__}") from error
 
 
 def _line(error: BaseException) -> str:
@@ -177,7 +178,8 @@ def _quantised(bits: Any, name: str) -> dict[str, Any]:
 def _trained(place: Mapping[str, Any], quantised: Mapping[str, Any]) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
-    with without_bars():
+    shown = redirect_stderr(io.StringIO()) if "gguf_file" in place else nullcontext()  # a bar of its own
+    with without_bars(), shown:
         body: Any = AutoModelForCausalLM.from_pretrained(**place, **quantised, dtype=torch.float32)
     if hasattr(body.config, "quantization_config") and "gguf_file" in place:
         del body.config.quantization_config
@@ -193,7 +195,7 @@ def _new(config: Any, changes: Mapping[str, Any], name: str) -> nn.Module:
 
 
 def _cut(body: Any, changes: Mapping[str, Any], name: str) -> nn.Module:
-    """The model with so many of its layers, evenly spread from the first to the last."""
+    """The model with so many of its layers, evenly spread from the first to the last, as its configuration rebuilds it."""
     for key in changes:
         if key != "layers":
             cure = f"write fresh:{name}" if key in _WIDTHS else "a trained model has its own"
@@ -203,26 +205,47 @@ def _cut(body: Any, changes: Mapping[str, Any], name: str) -> nn.Module:
     if "layers" not in changes:
         return body
     path, layers = _layers(body, name)
-    wanted = changes["layers"]
-    check(
-        isinstance(wanted, int) and 1 <= wanted <= len(layers),
-        f"layers of '{name}'",
-        wanted,
-        f"a number from 1 to {len(layers)}",
-    )
-    kept = [0] if wanted == 1 else [round(place * (len(layers) - 1) / (wanted - 1)) for place in range(wanted)]
-    chosen = nn.ModuleList(copy.deepcopy(layers[place]) for place in kept)
-    for place, layer in enumerate(chosen):
+    wanted, count = changes["layers"], len(layers)
+    fits = isinstance(wanted, int) and 1 <= wanted <= count
+    check(fits, f"layers of '{name}'", wanted, f"a number from 1 to {count}")
+    kept = [0] if wanted == 1 else [round(place * (count - 1) / (wanted - 1)) for place in range(wanted)]
+    parent, _, last = path.rpartition(".")
+    setattr(body.get_submodule(parent), last, nn.ModuleList(layers[place] for place in kept))
+    for place, layer in enumerate(body.get_submodule(path)):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 vars(module)["layer_idx"] = place
-    parent, _, last = path.rpartition(".")
-    setattr(body.get_submodule(parent), last, chosen)
-    body.config.num_hidden_layers = wanted
-    kinds = getattr(body.config, "layer_types", None)
-    if kinds:
-        body.config.layer_types = [kinds[place] for place in kept]
-    return body
+    config = copy.deepcopy(body.config)
+    config.num_hidden_layers = wanted
+    for key, value in body.config.to_dict().items():
+        if isinstance(value, list) and len(value) == count:  # one entry a layer
+            setattr(config, key, [value[place] for place in kept])
+    return _rebuilt(body, config, name)
+
+
+def _rebuilt(body: Any, config: Any, name: str) -> nn.Module:
+    """The body that a configuration gives, with a cut one's weights: what will be loaded from its folder.
+
+    Raises:
+        UserError: when it answers otherwise, because the configuration says more of its layers.
+    """
+    from transformers import AutoModelForCausalLM
+
+    tokens = torch.arange(10)[None] % body.config.vocab_size
+    try:
+        made: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        made.load_state_dict(body.state_dict())
+        with torch.no_grad():
+            ours, theirs = (one(tokens, use_cache=False).logits for one in (made, body))
+        same = torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
+    except (RuntimeError, ValueError, KeyError, IndexError, TypeError):
+        same = False
+    if not same:
+        raise UserError(
+            f"'{name}' ({type(body).__name__}) has layers of several kinds, which its configuration cannot tell apart once some "
+            f"are gone: use fresh:{name}"
+        )
+    return made
 
 
 def _layers(body: Any, name: str) -> tuple[str, nn.ModuleList]:

@@ -37,6 +37,11 @@ class Model(nn.Module, ABC):
         """Where its parameters are."""
         return next(self.parameters()).device
 
+    @property
+    def size(self) -> int:
+        """How many parameters it has."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     @abstractmethod
     def answer(self, x: Tensor) -> Tensor:
         """What evaluation asks of inputs [B, ...]: float32 [B, ...]."""

@@ -26,7 +26,7 @@ def report_study(folder: Path) -> Path:
         Tile("seeds", ", ".join(str(seed) for seed in sorted({one["seed"] for one in rows}))),
     ]
     headings, texts, _ = table.cells(summary, table.SUMMARY)
-    legend = table.LEGEND if any("delta_mean" in one for one in summary) else "Over runs; deviations are between seeds."
+    legend = table.LEGEND if any("delta_mean" in one for one in summary) else "Means and deviations over runs."
     sections = [
         Section("Run by run", figures=_figures(rows)) if rows else Section("No run has finished"),
         *_curves(folder),

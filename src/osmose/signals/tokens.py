@@ -55,6 +55,7 @@ class FrozenLanguage(Speaker):
         device: where it runs.
         mixed: as for `Speaker`.
         speech: in which form it teaches.
+        vocabulary: how many tokens, from the first on, it and those whom it teaches have; none for all of its own.
     """
 
     network: LanguageModel
@@ -67,10 +68,11 @@ class FrozenLanguage(Speaker):
         *,
         mixed: bool = False,
         speech: Speech = Speech(),
+        vocabulary: int | None = None,
     ) -> None:
         super().__init__(network, device, mixed=mixed)
         self.speech = speech
-        vocabulary = network.vocabulary
+        self.vocabulary = vocabulary = vocabulary or network.vocabulary
         for key in ("top_k", "samples"):
             value = getattr(speech, key)
             check(
@@ -87,12 +89,13 @@ class FrozenLanguage(Speaker):
             return TopTokens(first, *more)
         if self.speech.samples:
             return SampledTokens(first, *more)
-        return States(first, self.network.head)
+        return States(first, self.network.head, self.mixed)
 
     @property
     def key(self) -> dict[str, Any]:
         """The form of its speech, where it is not all that it says."""
-        return {} if self.speech.fields == (HIDDEN,) else {"speech": asdict(self.speech)}
+        key: dict[str, Any] = {} if self.speech.fields == (HIDDEN,) else {"speech": asdict(self.speech)}
+        return key if self.vocabulary == self.network.vocabulary else {**key, "vocabulary": self.vocabulary}
 
     def encodings(self, shape: tuple[int, ...], dtype: str, top_k: int | None) -> dict[str, Encoding]:
         """How each of `fields` is kept on disk; tokens as whole numbers, all else in the given type."""
@@ -128,7 +131,7 @@ class FrozenLanguage(Speaker):
         draws = None if fields.isdisjoint(SAMPLED) else self._draws(tokens)
         known = tokens.roll(-1)
         parts = []
-        head, vocabulary = self.network.head, self.network.vocabulary
+        head, vocabulary = self.network.head, self.vocabulary
         for start in range(0, len(tokens), _ROWS):
             rows = slice(start, start + _ROWS)
             logits = head.logits(hidden[rows], vocabulary, hidden.new_empty(len(hidden[rows]), vocabulary))

@@ -89,6 +89,8 @@ class ImageTask(Task):
             find(data)
         networks = [recipe for recipe in recipes if find_method(recipe.method["name"]).trains is Network]
         for model in dict.fromkeys(name for recipe in networks for name in (recipe.student, *recipe.roles.values())):
+            if model.startswith("$") and "," in model:
+                raise UserError(f"'{model}': only a language model may have options behind an earlier stage's name")
             # Weights from the hub are left to the runs, and so are the students of earlier stages.
             if "timm:" not in model and not model.startswith("$"):
                 load_model(model, num_classes=10)
@@ -114,6 +116,8 @@ class ImageTask(Task):
 
     def check(self, method: Method) -> list[str]:
         recipe, data = self.recipe, self.data
+        if recipe.signals.samples:
+            raise UserError("key 'signals.samples' is of language models: use signals.top_k")
         check_available(parse(recipe.corruptions))
         if recipe.corruptions and data.task == "regression":
             raise UserError(f"key 'corruptions' is of images with classes, {data.name} has numbers: leave it out")

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from osmose.data.batch import Batch
-from osmose.data.corpus import Corpus, Passages, find_text, load_passages, load_text
+from osmose.data.corpus import Corpus, Passages, check_text, find_text, load_passages, load_text
 from osmose.data.feed import TextFeed
 from osmose.data.loader import Loader
 from osmose.engine.method import Method
@@ -52,15 +52,16 @@ class TextTask(Task):
             )
 
         student = load("student", recipe.student)
+        if getattr(student.body, "is_loaded_in_4bit", False):
+            raise UserError(f"student {recipe.student} has weights of 4 bits, which do not train: leave bits out")
         teachers = {role: load(role, name) for role, name in recipe.roles.items()}
         for role, teacher in teachers.items():
             _check_tokens(f"teacher {recipe.roles[role]}", teacher, f"student {recipe.student}", student)
         settings = _settings(recipe)
-        for who, model in {"student": student, **teachers}.items():
-            if model.longest is not None and settings.length > model.longest:
-                raise UserError(
-                    f"data.length is {settings.length} and {who} {model.name} takes {model.longest} tokens: lower it"
-                )
+        for model in (student, *teachers.values()):
+            model.check_length(settings.length)
+        for name in settings.others:
+            check_text(**settings.scoring(name))
         data = load_text(**settings.cutting(), tokenizer=student.tokenizer)
         return cls(recipe, data, student, copy.deepcopy(student), teachers, [], modules)
 
@@ -76,12 +77,17 @@ class TextTask(Task):
     def product(cls, recipe: Recipe, folder: Path, modules: Modules) -> LanguageModel:
         return load_language(f"file:{folder}")
 
+    def speakers(self) -> dict[str, Any]:
+        return super().speakers() if self.recipe.method["target"] != "teacher" else dict(self.teachers)
+
     def frozen(self, network: LanguageModel, device: torch.device) -> FrozenLanguage:
         recipe = self.recipe
         speech = Speech(
             recipe.signals.top_k, recipe.signals.samples, recipe.method["temperature"], _settings(recipe).split_seed
         )
-        return FrozenLanguage(network, device, mixed=recipe.frozen_precision == "bf16-mixed", speech=speech)
+        common = min(model.vocabulary for model in (self.student, *self.teachers.values()))
+        mixed = recipe.frozen_precision == "bf16-mixed"
+        return FrozenLanguage(network, device, mixed=mixed, speech=speech, vocabulary=common)
 
     def check(self, method: Method) -> list[str]:
         for key, value, plain in (
