@@ -474,9 +474,9 @@ def _show_text(numbers: dict[str, Any], console: "Console") -> None:
     from osmose.report.text import score_table
 
     for name, found in {numbers["data"]: numbers, **numbers["others"]}.items():
-        title = f"{numbers['student']} taught by {numbers['taught_by']}; {found['tokens']} test tokens of {name}"
+        console.print(f"{numbers['student']} taught by {numbers['taught_by']}; {found['tokens']} test tokens of {name}")
         columns, rows = score_table(found)
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for column in columns:
             table.add_column(column, justify="left" if not column else "right")
         for cells in rows:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,6 +88,7 @@ class Corpus:
         heldout: what choices are made on; None when nothing is held out.
         test: cuts the test part into tokens; nothing of it is scored before the call.
         content: the whole training part.
+        documents: how many each part has, by "train", "heldout" and "test".
     """
 
     name: str
@@ -95,6 +96,7 @@ class Corpus:
     heldout: Passages | None
     test: Callable[[], Passages]
     content: tuple[Split, ...]
+    documents: Mapping[str, int]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -141,6 +143,7 @@ def load_text(
         heldout=_passages(parts["heldout"], tokenizer, length) if parts["heldout"] else None,
         test=lambda: _passages(scored, tokenizer, length),
         content=(whole,),
+        documents={part: len(found) for part, found in parts.items()},
     )
 
 

@@ -104,7 +104,9 @@ class TextTask(Task):
             text = ", ".join(f"{who} {size}" for who, size in sizes.items())
             notes.append(f"vocabularies are padded to different sizes ({text}): the tokens that all have are compared")
         assert self.data.train.labels is not None
+        parts = self.data.documents
         notes.append(
+            f"{parts['train']} documents to train on, {parts['heldout']} held out, {parts['test']} for the test; "
             f"{len(self.data.train)} blocks of {self.data.train.inputs.shape[-1]} tokens, "
             f"{int(self.data.train.labels.ne(IGNORED).sum())} of them to be learned an epoch"
         )
