@@ -21,6 +21,7 @@ from osmose.engine.folder import RunFolder
 from osmose.engine.loop import Engine
 from osmose.engine.method import Method
 from osmose.engine.progress import Progress
+from osmose.engine.sharding import unsharded
 from osmose.errors import UserError
 from osmose.measure import environment, shares
 from osmose.models.model import Model
@@ -102,12 +103,14 @@ def execute(
                 f"the GPU's memory is too small for a micro-batch ({str(error).splitlines()[0]}): {cure}"
             ) from None
         student = _student(engine.method)
+        if recipe.sharded:
+            student = _gathered(student, task)
         with together(fabric):
             if first:
                 students = {"after": student, **_chosen_student(student, chosen)}
                 for model in students.values():
                     model.settle()
-                for name, product in engine.method.products().items():
+                for name, product in {**engine.method.products(), "student": student}.items():
                     product.save(output / (name + product.suffix), epoch=recipe.epochs)
                 if "chosen" in students:
                     students["chosen"].save(output / f"student-chosen{student.suffix}", epoch=chosen.epoch)
@@ -193,6 +196,13 @@ def _student(method: Method) -> Model:
     student = method.products()["student"]
     assert isinstance(student, Model)
     return student
+
+
+def _gathered(student: Model, task: Task) -> Model:
+    """A student that is spread over processes, whole in each of them."""
+    model = copy.deepcopy(task.initial)
+    model.load_state_dict(unsharded(student.state_dict()))
+    return model
 
 
 def _chosen_student(student: Model, chosen: Chosen) -> dict[str, Model]:

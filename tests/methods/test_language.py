@@ -294,20 +294,54 @@ def test_a_users_own_folder_is_left_alone(speak, llama, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_losses_of_one_that_accumulates(start, speak, llama, prose, metrics, tmp_path):
-    one = speak(tmp_path / "one", epochs=1, accumulate=2, log_every=1)
+@pytest.mark.parametrize("more", [[], ["--sharded", "true"]], ids=["ddp", "fsdp2"])
+def test_two_processes_give_the_losses_of_one_that_accumulates(start, speak, llama, prose, metrics, tmp_path, more):
+    one = speak(tmp_path / "one", accumulate=2, log_every=1, method={"target": "partition"})
     process = start(
         "transfer", "--student", f"hf:{llama(1)}", "--teacher", f"hf:{llama(0)}", "--data", prose, "--data.length", "24",
-        "--epochs", "1", "--batch-size", "8", "--threads", "1", "--log_every", "1", "--method", "language", "--lr", "0.01",
-        "--devices", "2", "--output", tmp_path / "two",
+        "--epochs", "2", "--batch-size", "8", "--threads", "1", "--log_every", "1", "--target", "partition", "--lr", "0.01",
+        "--devices", "2", "--output", tmp_path / "two", *more,
     )  # fmt: skip
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     for ours, theirs in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)
     two = load_language(f"file:{tmp_path / 'two'}")
     for ours, theirs in zip(one.student.parameters(), two.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-4)
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_spread_run_that_is_stopped_goes_on_to_the_last_bit(start, llama, prose, tmp_path):
+    def arguments(folder):
+        return (
+            "transfer", "--student", f"hf:{llama(1)}", "--teacher", f"hf:{llama(0)}", "--data", prose, "--data.length", "24",
+            "--epochs", "30", "--batch-size", "8", "--threads", "1", "--log_every", "1", "--lr", "0.01", "--devices", "2",
+            "--sharded", "true", "--precision", "bf16-mixed", "--checkpoint_every", "5", "--output", tmp_path / folder,
+        )  # fmt: skip
+
+    whole = start(*arguments("whole"))
+    _, said = whole.communicate(timeout=300)
+    assert whole.returncode == 0, said
+    stopped = start(*arguments("run"))
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("checkpoints/*")) and time.monotonic() < deadline and stopped.poll() is None:
+        time.sleep(0.05)
+    stopped.terminate()
+    stopped.communicate(timeout=120)
+    assert stopped.returncode == 143
+    again = start(*arguments("run"))
+    _, said = again.communicate(timeout=300)
+    assert again.returncode == 0, said
+    assert "resumed at step" in said
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+def test_what_cannot_be_spread(speak, tmp_path, execute):
+    with pytest.raises(UserError, match="key 'sharded' spreads weights that train, and with method.lora few do"):
+        speak(tmp_path / "run", sharded=True, method={"lora": {"rank": 2}})
+    with pytest.raises(UserError, match="key 'sharded' is of language models: leave it out"):
+        execute(tmp_path / "images", sharded=True)
 
 
 def test_updates_of_low_rank_train_and_are_folded_in(speak, llama, tmp_path):

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from osmose.engine.method import Method
+from osmose.engine.sharding import unsharded
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Chosen:
         if score > self.score:
             self.score, self.epoch, self.waited = score, epoch, 0
             self.weights = {
-                name: {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+                name: {key: value.detach().cpu().clone() for key, value in unsharded(network.state_dict()).items()}
                 for name, network in method.products().items()
             }
             self.method = copy.deepcopy(method.state_dict()) if whole else {}

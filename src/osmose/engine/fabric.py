@@ -13,12 +13,14 @@ import torch.distributed
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from torch import Tensor, nn
 
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.method import Method
 from osmose.engine.settings import Training
+from osmose.engine.sharding import shard
 from osmose.errors import UserError
 from osmose.processes import all_reduce
 
@@ -66,11 +68,16 @@ def make_fabric(settings: Training) -> Fabric:
             "lower devices, or set accelerator to cpu"
         )
     mixed = settings.precision == "bf16-mixed"
+    strategy: Any = "auto"
+    if processes > 1 and settings.sharded:
+        strategy = ModelParallelStrategy(shard, data_parallel_size=processes, tensor_parallel_size=1)
+    elif processes > 1:
+        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
         num_nodes=int(os.environ.get("GROUP_WORLD_SIZE", 1)),
-        strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if processes > 1 else "auto",
+        strategy=strategy,
         precision=None if mixed else settings.precision,
         plugins=[_Autocast("bf16-mixed", "cpu" if accelerator == "cpu" else accelerator)] if mixed else [],
     )

@@ -22,6 +22,7 @@ from osmose.engine.method import Method
 from osmose.engine.optimiser import Player, at
 from osmose.engine.progress import Progress
 from osmose.engine.settings import Training
+from osmose.engine.sharding import finite, gathered, spread, spread_optimiser, unsharded
 from osmose.errors import UserError
 from osmose.processes import all_reduce, together
 from osmose.signals import Speaker
@@ -60,15 +61,14 @@ class Engine:
         self.fabric, self.method, self.feed = fabric, method, feed
         self.settings, self.folder, self.evaluate, self.progress = settings, folder, evaluate, progress
         self.frozen = dict(frozen or {})
-        self.players: dict[str, Player] = method.players()
+        self._take_players()
         self.plateaus = [player.plateau for player in self.players.values() if player.plateau]
-        self.parameters = {
-            name: [p for group in player.groups for p in group.parameters] for name, player in self.players.items()
-        }
         for parameter in (p for parameters in self.parameters.values() for p in parameters):
             parameter.requires_grad_(True)
         self.module = fabric.setup_module(LossOnly(method))
         self.module.train()
+        if settings.sharded:  # the parameters are others now
+            self._take_players()
         self.optimisers: dict[str, Any] = {}
         for name, player in self.players.items():
             groups: list[dict[str, object]] = [{"params": group.parameters, "lr": 0.0} for group in player.groups]
@@ -79,6 +79,12 @@ class Engine:
         self.meter = Meter()
         self.chosen = Chosen()
         self.moving: frozenset[str] = frozenset(self.players)
+
+    def _take_players(self) -> None:
+        self.players: dict[str, Player] = self.method.players()
+        self.parameters = {
+            name: [p for group in player.groups for p in group.parameters] for name, player in self.players.items()
+        }
 
     def clock(self) -> Clock:
         """The clock of the next optimiser step."""
@@ -133,11 +139,11 @@ class Engine:
         self.step += 1
 
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint keeps, but for the place in the run folder's files."""
+        """Everything a checkpoint keeps, but for the place in the run folder's files; where it is sharded all processes ask."""
         return {
             "step": self.step,
-            "method": self.method.state_dict(),
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "method": unsharded(self.method.state_dict()),
+            "optimisers": {name: unsharded(optimiser.state_dict()) for name, optimiser in self.optimisers.items()},
             "meter": self.meter.state(),
             "chosen": vars(self.chosen),
             "frozen": self._digests(),
@@ -181,7 +187,8 @@ class Engine:
     def _end_epoch(self, epoch: int) -> None:
         if self.evaluate is None:
             return
-        numbers = self.evaluate()
+        with gathered(self.module):
+            numbers = self.evaluate()
         self._write({"step": self.step, "epoch": epoch, **numbers})
         self.chosen.update(next(iter(numbers.values())), epoch, self.method, whole=bool(self.plateaus))
         if any(self.chosen.waited >= plateau.patience for plateau in self.plateaus):
@@ -208,10 +215,11 @@ class Engine:
     def _save(self) -> None:
         self.meter.share()
         with together(self.fabric):
-            finite = torch.stack([parameter.isfinite().all() for parameter in self.method.parameters()])
-            self._require(bool(finite.all()), "weights are")
+            self._require(finite(list(self.method.parameters())), "weights are")
+        state = self.state() if self.settings.sharded or self.fabric.is_global_zero else {}
+        with together(self.fabric):
             if self.fabric.is_global_zero:
-                state = {**self.state(), "metrics": self.folder.size(), "seconds": time.monotonic() - self._started}
+                state |= {"metrics": self.folder.size(), "seconds": time.monotonic() - self._started}
                 checkpoint.save(self.folder.checkpoints, self.step, state)
 
     def _require(self, finite: bool, what: str) -> None:
@@ -236,9 +244,9 @@ class Engine:
                     f"the weights of '{name}' are not the ones this run started with: "
                     "bring them back, or start anew with --fresh"
                 )
-        self.method.load_state_dict(state["method"])
+        self.method.load_state_dict(spread(state["method"], self.method.state_dict()))
         for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
+            optimiser.load_state_dict(spread_optimiser(state["optimisers"][name], self.parameters[name]))
         self.step, self.seconds = state["step"], state["seconds"]
         self.meter.restore(state["meter"], self.fabric.device)
         self.chosen = Chosen(**state["chosen"])

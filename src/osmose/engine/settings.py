@@ -18,6 +18,7 @@ class Training:
         batch_size: samples in one optimiser step, over all devices and accumulated micro-batches; of text 16 blocks.
         accumulate: micro-batches in one optimiser step on each device.
         devices: processes, each with a device of its own; under torchrun the number it started.
+        sharded: of method language, spread weights, gradients and optimiser state over the processes (FSDP2).
         accelerator: cpu, cuda, or auto for the best there is.
         precision: arithmetic of the networks that train.
         frozen_precision: arithmetic of the frozen networks; what they say is float32 in either case.
@@ -33,6 +34,7 @@ class Training:
     batch_size: int = 256
     accumulate: int = 1
     devices: int = 1
+    sharded: bool = False
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "32-true"
     frozen_precision: Precision = "32-true"

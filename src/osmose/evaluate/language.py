@@ -41,11 +41,15 @@ def score_tokens(
     scores = torch.zeros(2, *split.labels.shape)
     with evaluating(model):
         head, vocabulary = model.head, model.vocabulary
-        for number, rows in enumerate(torch.arange(len(split)).split(batch_size)):
-            if number % shards != shard:
-                continue
+        batches = torch.arange(len(split)).split(batch_size)
+        for first in range(0, len(batches), shards):
+            # A model that is spread over processes runs in all of them at once: at the end some do a batch for nothing.
+            mine = first + shard < len(batches)
+            rows = batches[first + shard if mine else -1]
             with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
                 hidden = model(split.inputs.read(rows).long().to(model.device)).hidden.flatten(0, 1)
+            if not mine:
+                break
             labels = split.labels[rows].long().to(model.device).flatten()
             (counted,) = (labels != IGNORED).nonzero(as_tuple=True)
             found = torch.zeros(2, len(labels))

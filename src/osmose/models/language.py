@@ -86,6 +86,11 @@ class LanguageModel(Model):
         return len(self.body.get_output_embeddings().weight)
 
     @property
+    def layers_to_shard(self) -> list[nn.Module]:
+        """Its layers, each of which is spread over processes together."""
+        return list(layers_of(self.body, self.name)[1])
+
+    @property
     def longest(self) -> int | None:
         """The most tokens it takes at a time; None where it does not say.
 
@@ -253,6 +258,19 @@ class LanguageModel(Model):
             input_ids=tokens[None], use_cache=False, return_dict=True
         ).last_hidden_state
         return hidden.squeeze(0)
+
+
+def layers_of(body: Any, name: str) -> tuple[str, nn.ModuleList]:
+    """A model's layers and their path: the one list of modules that is as long as its configuration says.
+
+    Raises:
+        UserError: when there is not just one such list.
+    """
+    lists = ((path, one) for path, one in body.named_modules() if isinstance(one, nn.ModuleList))
+    found = [(path, one) for path, one in lists if len(one) == body.config.num_hidden_layers]
+    if len(found) != 1:
+        raise UserError(f"'{name}' ({type(body).__name__}) does not keep its layers in one list: use fresh:{name}")
+    return found[0]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import nn
 
 from osmose import torchvision_ops
 from osmose.errors import UserError, check, missing_extra, unknown
-from osmose.models.language import LanguageModel, without_bars
+from osmose.models.language import LanguageModel, layers_of, without_bars
 from osmose.models.options import options
 from osmose.random import stream as random_stream
 
@@ -204,7 +204,7 @@ def _cut(body: Any, changes: Mapping[str, Any], name: str) -> nn.Module:
             )
     if "layers" not in changes:
         return body
-    path, layers = _layers(body, name)
+    path, layers = layers_of(body, name)
     wanted, count = changes["layers"], len(layers)
     fits = isinstance(wanted, int) and 1 <= wanted <= count
     check(fits, f"layers of '{name}'", wanted, f"a number from 1 to {count}")
@@ -246,19 +246,6 @@ def _rebuilt(body: Any, config: Any, name: str) -> nn.Module:
             f"are gone: use fresh:{name}"
         )
     return made
-
-
-def _layers(body: Any, name: str) -> tuple[str, nn.ModuleList]:
-    """Where a model's layers are: the one list of modules that is as long as its configuration says."""
-    count = body.config.num_hidden_layers
-    found = [
-        (path, module)
-        for path, module in body.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    ]
-    if len(found) != 1:
-        raise UserError(f"'{name}' ({type(body).__name__}) does not keep its layers in one list: use fresh:{name}")
-    return found[0]
 
 
 def _change(config: Any, changes: Mapping[str, Any], name: str) -> None:

@@ -116,6 +116,8 @@ class ImageTask(Task):
 
     def check(self, method: Method) -> list[str]:
         recipe, data = self.recipe, self.data
+        if recipe.sharded:
+            raise UserError("key 'sharded' is of language models: leave it out")
         if recipe.signals.samples:
             raise UserError("key 'signals.samples' is of language models: use signals.top_k")
         check_available(parse(recipe.corruptions))

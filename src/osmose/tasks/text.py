@@ -97,6 +97,10 @@ class TextTask(Task):
         ):
             if value != plain:
                 raise UserError(f"key '{key}' is of images, and {self.data.name} is text: leave it out")
+        if self.recipe.sharded and self.recipe.method["lora"] is not None:
+            raise UserError(
+                "key 'sharded' spreads weights that train, and with method.lora few do: leave one of them out"
+            )
         notes = []
         everyone = {"student": self.student, **self.teachers}
         sizes = {who: model.vocabulary for who, model in everyone.items()}
