@@ -425,3 +425,11 @@ def test_recipes_are_read_without_heavy_imports():
         "import sys, osmose.recipe; print([m for m in ('timm', 'torchvision', 'pyarrow', 'PIL') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_another_text_is_cut_as_the_recipes_own():
+    changed = changed_stages(recipes.load("language-smollm2"), {"data": "text:comedies"})
+    settings = resolve(changed).data
+    assert (settings.name, settings.length, settings.separator) == ("text:comedies", 256, "\n\n")
+    assert resolve({"student": "x", "data": "text:comedies", "method": "language"}).batch_size == 16
+    assert resolve({"student": "x", "data": "text:comedies", "method": "language", "batch_size": 8}).batch_size == 8
