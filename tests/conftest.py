@@ -125,7 +125,9 @@ def start(tmp_path):
     yield go
     for process in begun:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
 
 
 @pytest.fixture
