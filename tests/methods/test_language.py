@@ -283,6 +283,12 @@ def test_a_student_of_four_bits_is_refused(speak, tmp_path):
         speak(tmp_path / "run", student=f"hf:{tmp_path / 'model'},bits=4", teacher=None)
 
 
+def test_a_student_of_narrow_weights_is_refused(speak, tmp_path):
+    load_language("fresh:zoo:llama-mini,layers=1").save(tmp_path / "model")
+    with pytest.raises(UserError, match="has narrow weights, which small steps do not change: leave dtype out"):
+        speak(tmp_path / "run", student=f"hf:{tmp_path / 'model'},dtype=bfloat16", teacher=None)
+
+
 def test_a_users_own_folder_is_left_alone(speak, llama, tmp_path):
     load_language(f"hf:{llama(0)}").save(tmp_path / "student")
     before = {path: path.read_bytes() for path in (tmp_path / "student").iterdir()}
@@ -377,6 +383,23 @@ def test_activations_computed_again_give_the_same_gradients(models, batch):
         method(batch, CLOCK).loss.backward()
     for ours, theirs in zip(plain.student.parameters(), again.student.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_teacher_of_narrow_weights_says_what_the_wide_one_does(dtype, speak, tmp_path):
+    load_language("fresh:zoo:llama-mini,layers=2").save(tmp_path / "model")
+    wide = f"hf:{tmp_path / 'model'}"
+    runs = [
+        speak(tmp_path / str(place), student=f"{wide},layers=1", teacher=teacher)
+        for place, teacher in enumerate([wide, f"{wide},dtype={dtype}"])
+    ]
+    whole, half = (run.numbers["cost"]["teacher1"]["weights_mib"] for run in runs)
+    assert half == pytest.approx(whole / 2, rel=0.01)
+    losses = [run.numbers["teacher1"]["loss"] for run in runs]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    after = [run.numbers["loss_after"] for run in runs]
+    assert after[0] == pytest.approx(after[1], rel=1e-3)
 
 
 def test_a_teacher_of_four_bits_speaks(speak, tmp_path):

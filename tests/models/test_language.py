@@ -186,6 +186,16 @@ def test_bits_other_than_four_are_refused(llama):
         load_language(f"hf:{llama()},bits=8")
 
 
+def test_types_that_nothing_is_trained_in_are_refused(llama):
+    with pytest.raises(UserError, match=r"key 'dtype of 'hf:.*' is 'int8': set it to float32 or bfloat16 or float16"):
+        load_language(f"hf:{llama()},dtype=int8")
+
+
+def test_layers_of_narrow_weights(llama):
+    model = load_language(f"hf:{llama()},layers=1,dtype=bfloat16")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("name", ["zoo:llama-mini", "fresh:zoo:llama-maxi"])
 def test_the_packages_models(name):
     with pytest.raises(

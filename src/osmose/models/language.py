@@ -21,8 +21,8 @@ from osmose.weights import read_weights
 
 ABOUT = "osmose.json"
 """What stands beside the weights in a model's folder."""
-_APART = 1e-3
-"""How far hidden states may be from those of each document alone, relative to their size."""
+_APART = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""How far hidden states may be from those of each document alone, relative to their size, by the type of the weights."""
 
 
 @dataclass
@@ -224,7 +224,7 @@ class LanguageModel(Model):
     @torch.no_grad()
     def _check(self) -> None:
         """Try on a few tokens that the head is the body's, and that documents are kept apart."""
-        was_training = self.body.training
+        was_training, near = self.body.training, _APART[self.body.dtype]
         self.eval()
         tokens = torch.arange(10, device=self.device) % self.vocabulary
         alone = [self._alone(tokens[:4]), self._alone(tokens[4:])]
@@ -232,7 +232,7 @@ class LanguageModel(Model):
         hidden = self._alone(tokens).float()
         own = self.head.logits(hidden, self.vocabulary, hidden.new_empty(len(hidden), self.vocabulary))
         if logits.shape != own.shape or not torch.allclose(
-            logits, own, rtol=_APART, atol=_APART * float(logits.abs().max())
+            logits, own, rtol=near, atol=near * float(logits.abs().max())
         ):
             raise UserError(
                 f"the logits of '{self.name}' ({type(self.body).__name__}) are not its hidden states times the matrix of its "
@@ -244,7 +244,7 @@ class LanguageModel(Model):
                 apart = self(x).hidden.squeeze(0)
             except (RuntimeError, ValueError, TypeError):  # it takes no positions, or no mask
                 continue
-            if (apart - torch.cat(alone)).abs().max() <= _APART * apart.abs().max():
+            if (apart - torch.cat(alone)).abs().max() <= near * apart.abs().max():
                 break
         else:
             raise UserError(

@@ -23,6 +23,7 @@ _USAGE = (
 )
 PACKAGED = {"llama-mini": Path(__file__).parent / "llama_mini"}
 """Folders of the package with a configuration and a tokenizer, by name."""
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _WIDTHS = {"hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim"}
 """What changes the shapes of weights, which only new weights can follow."""
 
@@ -33,7 +34,8 @@ def load_language(
     """Give a language model by name, or wrap a module of transformers.
 
     `hf:FOLDER,layers=6` keeps six layers of a trained model, evenly spread from the first to the last, with its embeddings and
-    head. `hf:FOLDER,bits=4` has linear layers of 4 bits (nf4, extra 'eight-bit'), for teachers.
+    head. For teachers that do not fit otherwise, `hf:FOLDER,dtype=bfloat16` (or float16) keeps weights as narrow as they may
+    have been trained, and `hf:FOLDER,bits=4` has linear layers of 4 bits (nf4, extra 'eight-bit').
     `fresh:hf:FOLDER,layers=6,hidden_size=192` has new weights in the shape of the configuration in the folder with these
     changes, and its tokenizer. Other options are keys of that configuration.
 
@@ -65,8 +67,9 @@ def load_language(
             with random_stream(seed, stream):
                 body = _new(config, changes, name)
         else:
-            bits = changes.pop("bits", None)
-            body = _cut(_trained(place, _quantised(bits, name)), changes, name)
+            dtype, bits = changes.pop("dtype", "float32"), changes.pop("bits", None)
+            check(dtype in _DTYPES, f"dtype of '{name}'", dtype, " or ".join(_DTYPES))
+            body = _cut(_trained(place, _DTYPES[dtype], _quantised(bits, name)), changes, name)
         return LanguageModel(body, tokenizer, name=name)
 
 
@@ -175,12 +178,12 @@ def _quantised(bits: Any, name: str) -> dict[str, Any]:
     return {"quantization_config": four}
 
 
-def _trained(place: Mapping[str, Any], quantised: Mapping[str, Any]) -> nn.Module:
+def _trained(place: Mapping[str, Any], dtype: torch.dtype, quantised: Mapping[str, Any]) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     shown = redirect_stderr(io.StringIO()) if "gguf_file" in place else nullcontext()  # a bar of its own
     with without_bars(), shown:
-        body: Any = AutoModelForCausalLM.from_pretrained(**place, **quantised, dtype=torch.float32)
+        body: Any = AutoModelForCausalLM.from_pretrained(**place, **quantised, dtype=dtype)
     if hasattr(body.config, "quantization_config") and "gguf_file" in place:
         del body.config.quantization_config
     return body.eval()
@@ -233,7 +236,7 @@ def _rebuilt(body: Any, config: Any, name: str) -> nn.Module:
 
     tokens = torch.arange(10)[None] % body.config.vocab_size
     try:
-        made: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        made: Any = AutoModelForCausalLM.from_config(config, dtype=body.dtype).eval()
         made.load_state_dict(body.state_dict())
         with torch.no_grad():
             ours, theirs = (one(tokens, use_cache=False).logits for one in (made, body))

@@ -54,6 +54,10 @@ class TextTask(Task):
         student = load("student", recipe.student)
         if getattr(student.body, "is_loaded_in_4bit", False):
             raise UserError(f"student {recipe.student} has weights of 4 bits, which do not train: leave bits out")
+        if student.body.dtype != torch.float32:
+            raise UserError(
+                f"student {recipe.student} has narrow weights, which small steps do not change: leave dtype out"
+            )
         teachers = {role: load(role, name) for role, name in recipe.roles.items()}
         for role, teacher in teachers.items():
             _check_tokens(f"teacher {recipe.roles[role]}", teacher, f"student {recipe.student}", student)
