@@ -79,6 +79,10 @@ def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset,
 
 def _check_input(who: str, network: Network, data: Dataset) -> list[str]:
     wants = network.preprocessing
+    if wants is None:
+        raise UserError(
+            f"{who} takes no images, of which {data.name} consists: give another network, or data of its kind"
+        )
     if wants.channels != data.channels and data.channels != 1:
         raise UserError(
             f"{who} takes {wants.channels} channel(s), {data.name} has {data.channels}: use a network made for "
@@ -103,7 +107,7 @@ def _try(who: str, network: Network, data: Dataset) -> None:
     two = data.train.subset(torch.tensor([0, len(data.train) - 1]))
     was_training = network.training
     try:
-        logits = network.eval()(Views.plain(two.inputs.read(torch.arange(2)).to(network.mean.device))).logits
+        logits = network.eval()(Views.plain(two.inputs.read(torch.arange(2)).to(network.device))).logits
     except UserError:
         raise
     except Exception as error:

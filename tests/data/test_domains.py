@@ -9,7 +9,8 @@ from PIL import Image
 
 from osmose.data.corruptions import Corruption
 from osmose.data.domains import corrupted, open_domains
-from osmose.data.images import Decoding, MemoryImages
+from osmose.data.images import Decoding
+from osmose.data.inputs import MemoryInputs
 from osmose.data.split import Split
 from osmose.errors import UserError
 
@@ -107,7 +108,7 @@ def test_mistakes(tmp_path):
 def test_a_corrupted_sample_depends_on_its_number_alone():
     images = torch.zeros(6, 1, 9, 9, dtype=torch.uint8)
     images[:, :, 4, 4] = 255
-    split = Split(MemoryImages(images), torch.zeros(6, dtype=torch.int64), torch.arange(100, 106))
+    split = Split(MemoryInputs(images), torch.zeros(6, dtype=torch.int64), torch.arange(100, 106))
     whole = torch.stack([corrupted(split, Corruption("translate", 2))[row] for row in range(6)])
     part = corrupted(split.subset(torch.tensor([4, 1])), Corruption("translate", 2))
     assert torch.equal(torch.stack([part[0], part[1]]), whole[[4, 1]])

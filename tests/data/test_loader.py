@@ -5,7 +5,7 @@ from itertools import chain
 import pytest
 import torch
 
-from osmose.data.images import Images, MemoryImages
+from osmose.data.inputs import Inputs, MemoryInputs
 from osmose.data.loader import Loader
 from osmose.data.split import Split
 from osmose.errors import UserError
@@ -13,7 +13,7 @@ from osmose.errors import UserError
 
 def a_split(size=50, labelled=True):
     pixels = torch.arange(size, dtype=torch.uint8)[:, None, None, None].repeat(1, 1, 2, 2)
-    return Split(MemoryImages(pixels), torch.arange(size) * 2 if labelled else None, torch.arange(size) + 1000)
+    return Split(MemoryInputs(pixels), torch.arange(size) * 2 if labelled else None, torch.arange(size) + 1000)
 
 
 def numbers(batches):
@@ -100,7 +100,7 @@ def test_shards_that_cannot_be_equal_are_refused():
         Loader(a_split(3), batch_size=8, seed=0, shards=4)
 
 
-class BadImages(Images):
+class BadImages(Inputs):
     shape = (1, 2, 2)
 
     def __len__(self):

@@ -6,8 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osmose.data.images import MemoryImages
-from osmose.data.inputs import Rows
+from osmose.data.inputs import MemoryInputs, Rows
 from osmose.data.split import Split, stratified
 
 
@@ -47,13 +46,13 @@ def test_float_labels_are_one_class():
 
 def test_subsets_of_subsets_keep_pixels_labels_and_numbers():
     pixels = torch.arange(20, dtype=torch.uint8)[:, None, None, None].expand(20, 1, 2, 2)
-    split = Split(MemoryImages(pixels), torch.arange(20) % 3, torch.arange(100, 120))
+    split = Split(MemoryInputs(pixels), torch.arange(20) % 3, torch.arange(100, 120))
     part = split.subset(torch.tensor([3, 9, 4, 17])).subset(torch.tensor([3, 1]))
     assert len(part) == 2
     assert part.index.tolist() == [117, 109]
     assert part.labels.tolist() == [17 % 3, 9 % 3]
     assert part.inputs.read(torch.tensor([1, 0]))[:, 0, 0, 0].tolist() == [9, 17]
     assert isinstance(part.inputs, Rows)
-    assert isinstance(part.inputs.inputs, MemoryImages)  # rows of rows do not pile up
+    assert isinstance(part.inputs.inputs, MemoryInputs)  # rows of rows do not pile up
     assert part.unlabelled().labels is None
     assert part.unlabelled().index.tolist() == [117, 109]

@@ -7,7 +7,7 @@ from torch import nn
 
 from osmose.data.corruptions import Corruption
 from osmose.data.domains import Domain, corrupted
-from osmose.data.images import MemoryImages
+from osmose.data.inputs import MemoryInputs
 from osmose.data.split import Split
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.models import load_model
@@ -22,7 +22,7 @@ def network(weight):
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.randint(0, 256, (40, 1, 3, 3), dtype=torch.uint8, generator=GENERATOR)
 LABELS = torch.randint(0, 4, (40,), generator=GENERATOR)
-SPLIT = Split(MemoryImages(IMAGES), LABELS, torch.arange(40))
+SPLIT = Split(MemoryInputs(IMAGES), LABELS, torch.arange(40))
 WEIGHTS = {"a": torch.randn(4, 9, generator=GENERATOR), "b": torch.randn(4, 9, generator=GENERATOR)}
 
 
@@ -53,7 +53,7 @@ def test_networks_are_asked_in_evaluation_mode_and_keep_their_own():
 def test_only_the_classes_of_the_domain_compete():
     columns = torch.tensor([1, 3])
     rows = (LABELS % 2 == 1).nonzero().flatten()
-    domain = Domain("some", Split(MemoryImages(IMAGES[rows]), LABELS[rows] // 2, rows), columns=columns)
+    domain = Domain("some", Split(MemoryInputs(IMAGES[rows]), LABELS[rows] // 2, rows), columns=columns)
     found = domain_accuracy({"a": network(WEIGHTS["a"])}, domain)["a"]
     logits = IMAGES[rows].flatten(1).float() / 255 @ WEIGHTS["a"].T
     right = [(1 if one[1] > one[3] else 3) == int(label) for one, label in zip(logits, LABELS[rows], strict=True)]
@@ -63,7 +63,7 @@ def test_only_the_classes_of_the_domain_compete():
 def test_any_of_several_labels_is_right():
     several = torch.zeros(40, 4, dtype=torch.bool)
     several[:20] = True
-    domain = Domain("real", Split(MemoryImages(IMAGES), several, torch.arange(40)))
+    domain = Domain("real", Split(MemoryInputs(IMAGES), several, torch.arange(40)))
     assert domain_accuracy({"a": network(WEIGHTS["a"])}, domain)["a"] == 50.0
 
 

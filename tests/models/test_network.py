@@ -66,6 +66,14 @@ def test_layers_that_are_listened_to():
     assert not torch.equal(*states)
 
 
+def test_a_layer_that_is_listened_to_twice_speaks_once():
+    body = nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
+    network = load_model(body)
+    for _ in range(2):
+        network.listen(["1"])
+    assert len(body[1]._forward_hooks) == 1
+
+
 def test_listening_mistakes():
     network = load_model(nn.Sequential(nn.Flatten(), nn.Linear(784, 4)), channels=1)
     with pytest.raises(UserError, match="unknown layer of 'module:Sequential': 'body.1'"):

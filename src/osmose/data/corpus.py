@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osmose.data.inputs import Inputs
+from osmose.data.inputs import MemoryInputs
 from osmose.data.packing import PADDING, Blocks, Tokens, pack
 from osmose.data.split import Split
 from osmose.data.text import Document, document, read_documents, text_files
@@ -34,27 +34,6 @@ _ENDING = 200
 """Characters at a text's end in which its last word is looked for."""
 _SOME = 1000
 """Documents that are cut into tokens at a time."""
-
-
-class TokenRows(Inputs):
-    """Blocks of tokens and the documents they belong to, int32 [N, 2, L]."""
-
-    def __init__(self, blocks: Tensor) -> None:
-        self.blocks = blocks
-        self.shape = tuple(blocks.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.blocks)
-
-    def read(self, rows: Tensor) -> Tensor:
-        """The blocks at `rows`."""
-        return self.blocks[rows]
-
-    def digest(self) -> bytes:
-        """Of all tokens and where documents begin."""
-        content = hashlib.sha256(repr(tuple(self.blocks.shape)).encode())
-        content.update(self.blocks.contiguous().numpy().data)
-        return content.digest()
 
 
 @dataclass(frozen=True)
@@ -347,4 +326,4 @@ def _split(blocks: Blocks) -> Split:
     tokens, documents = torch.from_numpy(blocks.tokens), torch.from_numpy(blocks.documents)
     labels = torch.full_like(tokens, IGNORED)
     labels[:, :-1] = torch.where(torch.from_numpy(blocks.learned)[:, 1:], tokens[:, 1:], IGNORED)
-    return Split(TokenRows(torch.stack([tokens, documents], dim=1)), labels, torch.arange(len(tokens)))
+    return Split(MemoryInputs(torch.stack([tokens, documents], dim=1)), labels, torch.arange(len(tokens)))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from osmose.data.inputs import Inputs
+from osmose.data.inputs import Inputs, MemoryInputs
 from osmose.errors import UserError, missing_extra
 
 IN_MEMORY = 2 << 30
@@ -19,34 +19,6 @@ IN_MEMORY = 2 << 30
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Formats that are read; others of Pillow's call outside programs."""
-
-
-class Images(Inputs):
-    """Images of one shape, read by row: [B, C, H, W], uint8, or float32 where they are no pictures."""
-
-    shape: tuple[int, int, int]
-
-
-class MemoryImages(Images):
-    """Images held as one tensor [N, C, H, W]: uint8, or float32 where the inputs are numbers and no pictures."""
-
-    def __init__(self, pixels: Tensor) -> None:
-        self.pixels = pixels
-        channels, height, width = pixels.shape[1:]
-        self.shape = (channels, height, width)
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def read(self, rows: Tensor) -> Tensor:
-        """A copy of the images at `rows`."""
-        return self.pixels[rows]
-
-    def digest(self) -> bytes:
-        """Of the shape and all pixels."""
-        content = hashlib.sha256(repr(tuple(self.pixels.shape)).encode())
-        content.update(self.pixels.contiguous().numpy().data)
-        return content.digest()
 
 
 class Encoded(Protocol):
@@ -78,7 +50,7 @@ class Decoding:
     crop_ratio: float = 1.0
 
 
-class DecodedImages(Images):
+class DecodedImages(Inputs):
     """Encoded images, decoded whenever they are read. Needs the extra 'vision'.
 
     Args:
@@ -88,7 +60,7 @@ class DecodedImages(Images):
             colour (their headers are read), otherwise one; the first image's size unless `decoding` has one.
     """
 
-    def __init__(self, encoded: Encoded, decoding: Decoding, shape: tuple[int, int, int] | None = None) -> None:
+    def __init__(self, encoded: Encoded, decoding: Decoding, shape: tuple[int, ...] | None = None) -> None:
         with vision_extra():
             import PIL.Image  # noqa: F401
         self.encoded, self.decoding = encoded, decoding
@@ -153,9 +125,9 @@ class DecodedImages(Images):
 def settle(images: Inputs) -> Inputs:
     """The same images decoded into memory where they fit (see IN_MEMORY), otherwise as they are."""
     channels, height, width = images.shape
-    if isinstance(images, MemoryImages) or len(images) * channels * height * width >= IN_MEMORY:
+    if isinstance(images, MemoryInputs) or len(images) * channels * height * width >= IN_MEMORY:
         return images
-    return MemoryImages(images.read(torch.arange(len(images))))
+    return MemoryInputs(images.read(torch.arange(len(images))))
 
 
 @contextmanager

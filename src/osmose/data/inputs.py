@@ -25,6 +25,27 @@ class Inputs(ABC):
         """Identifies the content."""
 
 
+class MemoryInputs(Inputs):
+    """Held as one tensor [N, ...]: uint8 of images, whole numbers of tokens and ratings, floats of anything else."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        self.shape = tuple(values.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def read(self, rows: Tensor) -> Tensor:
+        """A copy of what is at `rows`."""
+        return self.values[rows]
+
+    def digest(self) -> bytes:
+        """Of the shape and all values."""
+        content = hashlib.sha256(repr(tuple(self.values.shape)).encode())
+        content.update(self.values.contiguous().numpy().data)
+        return content.digest()
+
+
 class Rows(Inputs):
     """The rows `rows` (int64 [N]) of other inputs."""
 

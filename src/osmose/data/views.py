@@ -88,7 +88,7 @@ class Views:
     @staticmethod
     def plain(images: Tensor) -> Tensor:
         """uint8 images as float32 in [0, 1] and nothing else, for evaluation; numbers stay what they are."""
-        return images if images.is_floating_point() else images.float().div_(255)
+        return images.float().div_(255) if images.dtype == torch.uint8 else images
 
     def __call__(self, images: Tensor, index: Tensor, view: int) -> Tensor:
         """View number `view` of some samples.

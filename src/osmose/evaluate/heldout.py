@@ -13,7 +13,7 @@ from osmose.evaluate.language import score_tokens, text_numbers
 from osmose.evaluate.outcomes import outcomes
 from osmose.evaluate.predict import predict
 from osmose.models.language import LanguageModel
-from osmose.models.model import ImageModel
+from osmose.models.model import Predictor
 from osmose.processes import all_reduce
 
 
@@ -27,7 +27,7 @@ class HeldOut:
         fabric: processes share the work.
     """
 
-    def __init__(self, initial: ImageModel, student: Callable[[], ImageModel], split: Split, fabric: Fabric) -> None:
+    def __init__(self, initial: Predictor, student: Callable[[], Predictor], split: Split, fabric: Fabric) -> None:
         self.initial, self.student, self.split, self.fabric = initial, student, split, fabric
         self.before: Tensor | None = None
 
@@ -45,7 +45,7 @@ class HeldOut:
             "heldout_knowledge_loss": negative_flips(self.before, now),
         }
 
-    def _outcomes(self, model: ImageModel) -> Tensor:
+    def _outcomes(self, model: Predictor) -> Tensor:
         fabric = self.fabric
         part = predict(model, self.split, shard=fabric.global_rank, shards=fabric.world_size)
         return outcomes(model, all_reduce(part, "sum"), self.split)

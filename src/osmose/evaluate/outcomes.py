@@ -4,10 +4,10 @@ from torch import Tensor
 
 from osmose.data.split import Split
 from osmose.models.generator import Generator
-from osmose.models.model import ImageModel
+from osmose.models.model import Predictor
 
 
-def outcomes(model: ImageModel, answers: Tensor, split: Split) -> Tensor:
+def outcomes(model: Predictor, answers: Tensor, split: Split) -> Tensor:
     """Booleans [n] "is right" for classes; else float32 [n] errors: squared of numbers, mean squared of a generator's images.
 
     Args:

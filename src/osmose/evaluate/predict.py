@@ -8,7 +8,7 @@ from torch import Tensor
 
 from osmose.data.split import Split
 from osmose.data.views import Views
-from osmose.models.model import ImageModel, Model
+from osmose.models.model import Model, Predictor
 
 
 @contextmanager
@@ -26,19 +26,19 @@ def evaluating(*models: Model) -> Iterator[None]:
 
 
 def predict(
-    network: ImageModel,
+    network: Predictor,
     split: Split,
     *,
     batch_size: int = 250,
     shard: int = 0,
     shards: int = 1,
 ) -> Tensor:
-    """Answers [n, c] to the plain images of `split`, float32 on the CPU: logits, or a generator's errors.
+    """Answers [n, c] to the plain samples of `split`, float32 on the CPU: logits, or a generator's errors.
 
     They are given in evaluation mode; the network's mode is put back.
 
     Args:
-        network: the network; the images go to its device.
+        network: the network; the samples go to its device.
         split: n samples.
         batch_size: samples in one forward pass.
         shard: with `shards` > 1 only every `shards`-th batch from this one is computed, the other rows are zero: the sum over

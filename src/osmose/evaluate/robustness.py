@@ -13,13 +13,13 @@ from osmose.data.views import Views
 from osmose.evaluate.accuracy import accuracy
 from osmose.evaluate.outcomes import outcomes
 from osmose.evaluate.predict import evaluating
-from osmose.models.model import ImageModel
+from osmose.models.model import Predictor
 
 Row = dict[str, Any]
 
 
 def domain_accuracy(
-    networks: Mapping[str, ImageModel], domain: Domain, *, batch_size: int = 250, workers: int = 0
+    networks: Mapping[str, Predictor], domain: Domain, *, batch_size: int = 250, workers: int = 0
 ) -> dict[str, float]:
     """Percentage of a domain's samples on which each network is right; only the domain's own classes compete.
 

@@ -5,16 +5,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from osmose.errors import UserError
-from osmose.models.model import ImageModel
+from osmose.models.model import Predictor, Preprocessing
 
 
-class Generator(ImageModel):
+class Generator(Predictor):
     """Images to images like them, at random, differentiably in the images and in its parameters.
 
     Its body is called as body(x, noise): images [B, C, H, W] in [0, 1] and a scalar, to images of the same shape. `noise` scales
     every random number that the body draws; with 0 it is deterministic. (A very deep VAE scales the deviation of each block's
     posterior by it, a residual-quantised one adds so much noise to its latent.) Only the preprocessing's channels and size count.
     """
+
+    preprocessing: Preprocessing
 
     def forward(self, x: Tensor, noise: Tensor | float = 0.0) -> Tensor:
         """Images like x [B, C, H, W], of its shape.

@@ -109,18 +109,19 @@ class Preprocessing:
             )
 
 
-class ImageModel(Model):
-    """A model of images.
+class Predictor(Model):
+    """A model that answers each sample with a row of numbers.
 
     Args:
         body: the module that computes.
         name: how the user calls it.
         architecture: as for `Model`.
-        preprocessing: what the body expects of images.
+        preprocessing: what the body expects of images; None: its inputs are whole numbers, such as a user's and an item's, which
+            it takes as they are.
     """
 
     def __init__(
-        self, body: nn.Module, *, name: str, architecture: dict[str, Any] | None, preprocessing: Preprocessing
+        self, body: nn.Module, *, name: str, architecture: dict[str, Any] | None, preprocessing: Preprocessing | None
     ) -> None:
         super().__init__(body, name=name, architecture=architecture)
         self.preprocessing = preprocessing
@@ -128,16 +129,16 @@ class ImageModel(Model):
     @property
     @abstractmethod
     def width(self) -> int:
-        """How many numbers it answers an image with."""
+        """How many numbers it answers a sample with."""
 
     @abstractmethod
     def answer(self, x: Tensor) -> Tensor:
-        """What evaluation asks of images [B, C, H, W] in [0, 1]: float32 [B, width]."""
+        """What evaluation asks of images [B, C, H, W] in [0, 1], or of whole numbers [B, ...]: float32 [B, width]."""
 
     def facts(self) -> dict[str, Any]:
         """The preprocessing."""
-        return asdict(self.preprocessing)
+        return asdict(self.preprocessing) if self.preprocessing else {}
 
     def about(self) -> dict[str, Any]:
         """What stands beside the weights in its file; each value is JSON."""
-        return super().about() | {"preprocessing": asdict(self.preprocessing)}
+        return super().about() | {"preprocessing": self.facts() or None}

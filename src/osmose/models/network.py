@@ -1,4 +1,4 @@
-"""A network that owns its preprocessing and class names, and shows its features beside its logits."""
+"""A network that owns its preprocessing and class names, and shows its features and states beside its logits."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from osmose.errors import UserError, unknown
-from osmose.models.model import ImageModel, Preprocessing
+from osmose.models.model import Predictor, Preprocessing
 
 STATES = "states."
 """Begins the name of a layer's output among the fields of `Outputs`."""
@@ -18,7 +18,7 @@ STATES = "states."
 
 @dataclass
 class Outputs:
-    """What a network says of a batch of B images.
+    """What a network says of a batch of B samples.
 
     `logits` are [B, C] (regression: [B, 1]); `features` [B, D] are what the classifier reads; `tokens` are what was
     there before pooling, a feature map [B, E, H, W] or tokens [B, N, E], or None where the network does not tell; `states`
@@ -47,17 +47,17 @@ class Outputs:
         return Outputs(change(self.logits), change(self.features), tokens, states)
 
 
-class Network(ImageModel):
+class Network(Predictor):
     """A classifier or regressor with its own preprocessing.
 
     A body with timm's methods `forward_features`, `forward_head` and `get_classifier` is run by them. Of any other
     module the features are what its last `nn.Linear` reads.
 
     Args:
-        body: maps normalised images [B, channels, H, W] to logits [B, C].
+        body: maps normalised images [B, channels, H, W], or whole numbers [B, ...], to logits [B, C].
         name: how the user calls it, for example "zoo:cnn-s".
         architecture: what rebuilds the body: "source", "name" and "arguments", all JSON; None: it cannot be rebuilt.
-        preprocessing: what the body expects of images.
+        preprocessing: what the body expects of images; None: it takes whole numbers.
         classes: names of the classes in the order of the logits; None: unknown.
         num_classes: C.
 
@@ -74,7 +74,7 @@ class Network(ImageModel):
         *,
         name: str,
         architecture: dict[str, Any] | None,
-        preprocessing: Preprocessing,
+        preprocessing: Preprocessing | None,
         classes: tuple[str, ...] | None,
         num_classes: int,
     ) -> None:
@@ -86,10 +86,11 @@ class Network(ImageModel):
             )
         self.classes = classes
         self.num_classes = num_classes
-        shape = (1, preprocessing.channels, 1, 1)
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(shape), persistent=False)
-        self.register_buffer("std", torch.tensor(preprocessing.std).view(shape), persistent=False)
-
+        if preprocessing is not None:
+            shape = (1, preprocessing.channels, 1, 1)
+            self.register_buffer("mean", torch.tensor(preprocessing.mean).view(shape), persistent=False)
+            self.register_buffer("std", torch.tensor(preprocessing.std).view(shape), persistent=False)
+        self._heard: set[str] = set()
         self._states: dict[str, Tensor] = {}
         self._staged = all(hasattr(body, method) for method in ("forward_features", "forward_head", "get_classifier"))
         if self._staged:
@@ -115,6 +116,9 @@ class Network(ImageModel):
         for path in paths:
             if path not in modules or not path:
                 raise unknown(f"layer of '{self.name}':", path, [name for name in modules if name])
+            if path in self._heard:
+                continue
+            self._heard.add(path)
             modules[path].register_forward_hook(partial(self._hear, path))
 
     @property
@@ -142,7 +146,7 @@ class Network(ImageModel):
         return True
 
     def forward(self, x: Tensor) -> Outputs:
-        """Normalise and run images [B, C, H, W], floats in [0, 1].
+        """Normalise and run images [B, C, H, W], floats in [0, 1]; whole numbers run as they are.
 
         One channel is repeated where the body takes more; a size that does not fit is resized (bicubic or bilinear, antialiased).
 
@@ -168,8 +172,8 @@ class Network(ImageModel):
     @torch.no_grad()
     def tried(self, shape: tuple[int, ...]) -> Outputs:
         """What it says, in evaluation mode, of one sample of zeros: the shapes of its answers to inputs of `shape`."""
-        training = self.training
-        said: Outputs = self.eval()(torch.zeros(1, *shape, device=self.device))
+        training, numbers = self.training, torch.float32 if self.preprocessing else torch.int64
+        said: Outputs = self.eval()(torch.zeros(1, *shape, dtype=numbers, device=self.device))
         self.train(training)
         return said
 
@@ -185,6 +189,8 @@ class Network(ImageModel):
 
     def _prepare(self, x: Tensor) -> Tensor:
         wanted = self.preprocessing
+        if wanted is None:
+            return x
         if x.shape[1] not in (1, wanted.channels):
             raise UserError(
                 f"'{self.name}' takes images of {wanted.channels} channels, these have {x.shape[1]}: convert them, "

@@ -25,7 +25,7 @@ from osmose.methods import find_method
 from osmose.models import load_model
 from osmose.models.generator import Generator
 from osmose.models.load_generator import load_generator
-from osmose.models.model import ImageModel
+from osmose.models.model import Predictor
 from osmose.models.network import Network
 from osmose.pair_check import check_pair
 from osmose.recipe import Data, Recipe
@@ -43,8 +43,8 @@ class ImageTask(Task):
     """The task of all methods that train a `Network` or a `Generator`."""
 
     data: Dataset
-    student: ImageModel
-    initial: ImageModel
+    student: Predictor
+    initial: Predictor
     teachers: dict[str, Network]
 
     @classmethod
@@ -72,7 +72,7 @@ class ImageTask(Task):
                 )
             return network
 
-        student: ImageModel
+        student: Predictor
         if find_method(recipe.method["name"]).trains is Generator:
             student = load_generator(
                 copy.deepcopy(modules.get("student", recipe.student)),
@@ -96,7 +96,7 @@ class ImageTask(Task):
                 load_model(model, num_classes=10)
 
     @classmethod
-    def product(cls, recipe: Recipe, folder: Path, modules: Modules) -> ImageModel:
+    def product(cls, recipe: Recipe, folder: Path, modules: Modules) -> Predictor:
         path = folder / "student.safetensors"
         if find_method(recipe.method["name"]).trains is Generator:
             about = read_about(path)["preprocessing"]
@@ -140,11 +140,11 @@ class ImageTask(Task):
     def feed(self, loader: Loader, device: torch.device) -> ViewFeed:
         return ViewFeed(loader, self.recipe.view, device, self.recipe.blend, self.data.num_classes)
 
-    def score(self, student: Callable[[], ImageModel], fabric: Fabric) -> Callable[[], dict[str, float]] | None:
+    def score(self, student: Callable[[], Predictor], fabric: Fabric) -> Callable[[], dict[str, float]] | None:
         heldout = self.data.heldout
         return None if heldout is None else HeldOut(self.initial, student, heldout, fabric)
 
-    def measure(self, students: Mapping[str, ImageModel], device: torch.device) -> Measured:
+    def measure(self, students: Mapping[str, Predictor], device: torch.device) -> Measured:
         return measure(self.recipe, self.data, self.initial, self.teachers, students, device)
 
     def few(self, device: torch.device) -> Batch:

@@ -15,7 +15,7 @@ from osmose.evaluate import outcomes, predict
 from osmose.evaluate.complementary import flips_by_class, top_classes, transfer_rate
 from osmose.evaluate.robustness import domain_accuracy
 from osmose.evaluate.transfer import transfer_numbers
-from osmose.models.model import ImageModel
+from osmose.models.model import Predictor
 from osmose.recipe import Recipe
 from osmose.tasks.task import Measured
 
@@ -28,9 +28,9 @@ _PICTURES = 12
 def measure(
     recipe: Recipe,
     data: Dataset,
-    initial: ImageModel,
-    teachers: Mapping[str, ImageModel],
-    students: Mapping[str, ImageModel],
+    initial: Predictor,
+    teachers: Mapping[str, Predictor],
+    students: Mapping[str, Predictor],
     device: torch.device,
 ) -> Measured:
     """Ask everyone about the test and the held-out part.
@@ -44,7 +44,7 @@ def measure(
             the best held-out score.
         device: where the networks run.
     """
-    models: dict[str, ImageModel] = {"before": initial, **teachers, **students}
+    models: dict[str, Predictor] = {"before": initial, **teachers, **students}
     parts = {"test": data.test(), **({"heldout": data.heldout} if data.heldout else {})}
     measured: dict[str, dict[str, Any]] = {}
     answers: dict[str, Tensor] = {}
@@ -109,7 +109,7 @@ def _flipped(split: Split, before: Tensor, after: Tensor) -> dict[str, Tensor]:
 
 
 def _corrupted(
-    corruptions: list[Corruption], test: Split, models: Mapping[str, ImageModel], workers: int
+    corruptions: list[Corruption], test: Split, models: Mapping[str, Predictor], workers: int
 ) -> dict[str, Any]:
     """The accuracies on corrupted test images: means, and for each corruption and severity; by role."""
     by_corruption = {

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from osmose.data.images import Decoding, MemoryImages
+from osmose.data.images import Decoding
+from osmose.data.inputs import MemoryInputs
 from osmose.data.sources.source import Parts, Source
 from osmose.data.split import Split
 from osmose.random import generator
@@ -26,7 +27,7 @@ def _anywhere(part: str, count: int) -> Split:
 
 
 def _split(numbers: torch.Tensor) -> Split:
-    return Split(MemoryImages(numbers.view(-1, 1, 1, 1)), numbers.cos(), torch.arange(len(numbers)))
+    return Split(MemoryInputs(numbers.view(-1, 1, 1, 1)), numbers.cos(), torch.arange(len(numbers)))
 
 
 SOURCE = Source(

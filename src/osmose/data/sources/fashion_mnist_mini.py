@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from osmose.data.images import Decoding, MemoryImages
+from osmose.data.images import Decoding
+from osmose.data.inputs import MemoryInputs
 from osmose.data.sources.source import Parts, Source
 from osmose.data.split import Split
 
@@ -24,7 +25,7 @@ def read(part: str, start: int = 0) -> Split:
     with files("osmose.data").joinpath("fashion_mnist_mini", f"{part}.npz").open("rb") as file:
         arrays = np.load(file, allow_pickle=False)
         images, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])
-    return Split(MemoryImages(images[:, None]), labels.long(), start + torch.arange(len(labels)))
+    return Split(MemoryInputs(images[:, None]), labels.long(), start + torch.arange(len(labels)))
 
 
 SOURCE = Source(

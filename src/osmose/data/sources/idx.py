@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from osmose.data.images import Decoding, MemoryImages
+from osmose.data.images import Decoding
+from osmose.data.inputs import MemoryInputs
 from osmose.data.sources.source import Parts, Source, check_labels
 from osmose.data.split import Split
 from osmose.errors import UserError
@@ -56,7 +57,7 @@ def _split(image_file: Path, label_file: Path, classes: tuple[str, ...] | None) 
                         "give files that belong together")  # fmt: skip
     if classes:
         check_labels(labels, len(classes), label_file)
-    return Split(MemoryImages(images[:, None]), labels, torch.arange(len(labels)))
+    return Split(MemoryInputs(images[:, None]), labels, torch.arange(len(labels)))
 
 
 def _open(folder: Path | None, decoding: Decoding) -> Parts:
