@@ -41,6 +41,35 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
+GENRES = ("Action", "Drama", "War")
+
+
+def ratings_of(count=600, users=30, items=20):
+    """Rows of a user, an item and stars that both decide, and each item's genres."""
+    draws = np.random.default_rng(3)
+    pairs = draws.permutation(users * items)[:count]
+    taste, worth = draws.normal(size=users), draws.normal(size=items)
+    rows = [(int(p // items) + 1, int(p % items) + 1) for p in pairs]
+    stars = [int(np.clip(round(3 + taste[user - 1] + worth[item - 1]), 1, 5)) for user, item in rows]
+    genres = {item: [name for place, name in enumerate(GENRES) if (item >> place) & 1] for item in range(1, items + 1)}
+    return [(*pair, one) for pair, one in zip(rows, stars, strict=True)], genres
+
+
+@pytest.fixture(scope="session")
+def ratings(tmp_path_factory):
+    """The name of 600 ratings of 20 items by 30 users, in RecBole's layout."""
+    folder = tmp_path_factory.mktemp("ratings")
+    rows, genres = ratings_of()
+    lines = ["user_id:token\titem_id:token\trating:float\ttimestamp:float", *(f"{u}\t{i}\t{s}\t0" for u, i, s in rows)]
+    (folder / "few.inter").write_text("\n".join(lines) + "\n")
+    lines = [
+        "item_id:token\tmovie_title:token_seq\tclass:token_seq",
+        *(f"{i}\tThe {i}\t{' '.join(g)}" for i, g in genres.items()),
+    ]
+    (folder / "few.item").write_text("\n".join(lines) + "\n")
+    return f"ratings:{folder}"
+
+
 @pytest.fixture(scope="session")
 def grey(tmp_path_factory):
     """The name of a data set of 300 training and 80 test images, 12x12 grey, 4 classes without names."""

@@ -22,17 +22,20 @@ from osmose.data.corpus import load_passages
 from osmose.data.corruptions import check_available, parse
 from osmose.data.domains import Domain, corrupted, open_domains
 from osmose.data.images import Decoding
+from osmose.data.ratings import load_ratings
 from osmose.data.split import stratified
 from osmose.errors import UserError, check
 from osmose.evaluate import accuracy, outcomes, predict
 from osmose.evaluate.harness import SHARES, find_tasks, score_tasks
 from osmose.evaluate.language import score_tokens, text_numbers
+from osmose.evaluate.ratings import root_mean_square
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.execution import Result, execute
 from osmose.models.load_language import load_language
 from osmose.pair_check import check_head
 from osmose.random import generator
 from osmose.stages import execute_stages
+from osmose.tasks.ratings import load_rating_network
 from osmose.weights import digest
 
 __all__ = ["Result", "evaluate", "evaluate_tasks", "robustness", "run", "study", "transfer"]
@@ -194,7 +197,8 @@ def evaluate(
     data: str | Mapping[str, Any] = "fashion-mnist-mini",
     part: Literal["test", "heldout", "train", "all"] = "test",
 ) -> Numbers:
-    """Accuracy of a model on a part of a data set, in percent; where labels are numbers its mean squared error.
+    """Accuracy of a model on a part of a data set, in percent; where labels are numbers its mean squared error, of ratings
+    ("ratings:DIR") the root of it.
 
     Of a language model on text ("text:DIR") the numbers of `osmose.evaluate.language.text_numbers`.
 
@@ -210,13 +214,23 @@ def evaluate(
     if isinstance(settings, recipes.Text):
         return _evaluate_text(model, settings, part)
     if part == "all":
-        raise UserError(f"part 'all' is of text, and {settings.name} has images: use another --part")
+        raise UserError(f"part 'all' is of text, and {settings.name} is none: use another --part")
+    if isinstance(settings, recipes.RatingData):
+        return _evaluate_ratings(model, settings, part)
     loaded = load_data(**vars(settings))
     split, network = labelled_part(loaded, part), load_candidate(model, loaded)
     check_head(network.name, network, loaded)
     found = outcomes(network, predict(network, split), split)
     numbers = {"model": network.name, "data": settings.name, "part": part, "samples": len(split)}
     return {**numbers, **({"mse": found.mean().item()} if found.is_floating_point() else {"accuracy": accuracy(found)})}
+
+
+def _evaluate_ratings(model: Model, settings: recipes.RatingData, part: str) -> Numbers:
+    loaded = load_ratings(**vars(settings))
+    split = labelled_part(loaded, part)
+    network = load_rating_network(model, loaded).to(_best_device())
+    numbers = {"model": network.name, "data": settings.name, "part": part, "ratings": len(split)}
+    return {**numbers, "rmse": root_mean_square(outcomes(network, predict(network, split), split))}
 
 
 def _evaluate_text(model: Model, settings: recipes.Text, part: str) -> Numbers:

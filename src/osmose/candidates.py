@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from osmose.data import Dataset
+from osmose.data.ratings import Ratings
 from osmose.data.split import Split
 from osmose.errors import UserError, check
 from osmose.models import load_model
@@ -54,7 +55,7 @@ def load_candidate(model: Model, data: Dataset) -> Network:
     return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def labelled_part(data: Dataset, part: str) -> Split:
+def labelled_part(data: Dataset | Ratings, part: str) -> Split:
     """The part "test", "heldout" or "train" of the data.
 
     Raises:

@@ -422,6 +422,9 @@ def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
     if "perplexity_after" in numbers:
         _show_text(numbers, console)
         return
+    if "rmse_after" in numbers:
+        _show_ratings(numbers, console)
+        return
     if "accuracy_after" not in numbers:
         _show_pairs({key: numbers[key] for key in ("student", "mse_before", "mse_after")})
         return
@@ -490,6 +493,22 @@ def _show_text(numbers: dict[str, Any], console: "Console") -> None:
     console.print(f"trained in {numbers['seconds']} s")
 
 
+def _show_ratings(numbers: dict[str, Any], console: "Console") -> None:
+    """The errors of all, and of the ratings of each genre."""
+    from osmose.report.ratings import genre_table, teachers
+
+    console.print(
+        f"{numbers['student']} taught by {numbers['taught_by']}; root mean squared error in stars on {numbers['ratings']} "
+        "test ratings"
+    )
+    everyone = {"before": numbers["rmse_before"], "after": numbers["rmse_after"]}
+    everyone |= {role: found["rmse"] for role, found in teachers(numbers).items()}
+    columns, rows = genre_table(numbers)
+    shown = [["all", str(numbers["ratings"]), *(f"{value:.4f}" for value in everyone.values())], *rows]
+    _show_rows([dict(zip(columns, row, strict=True)) for row in shown])
+    console.print(f"trained in {numbers['seconds']} s")
+
+
 def _show_robustness(numbers: dict[str, Any]) -> None:
     """A column a model and then a column of each model's gap to the first."""
     first, *_ = summary = numbers["summary"]
@@ -530,7 +549,7 @@ def _show_study(numbers: dict[str, Any]) -> None:
         "part": "on", "method": "method", "settings": "settings", "runs": "runs", "success_rate_median": "success",
         "success_rate_pooled": "pooled", "delta_mean": "delta", "delta_seed_sd": "seed_sd",
         "significantly_better": "better", "significantly_worse": "worse",
-        "mse_median": "median_mse", "mse_min": "smallest", "mse_max": "largest",
+        "rmse_mean": "rmse", "rmse_se": "s.e.", "mse_median": "median_mse", "mse_min": "smallest", "mse_max": "largest",
         "perplexity_mean": "perplexity", "perplexity_sd": "sd", "last_word_accuracy_mean": "last_words",
         "retention_mean": "retained", "others_mean": "other_texts",
     }  # fmt: skip

@@ -187,9 +187,11 @@ class _Board:
 
 
 def _outcome(numbers: dict[str, Any]) -> str:
-    change = (
-        f"{numbers['transfer_delta']:+.2f} points" if "transfer_delta" in numbers else f"mse {numbers['mse_after']:.4g}"
-    )
+    if "transfer_delta" in numbers:
+        change = f"{numbers['transfer_delta']:+.2f} points"
+    else:
+        name = next(one for one in ("perplexity", "rmse", "mse") if f"{one}_after" in numbers)
+        change = f"{name} {numbers[f'{name}_after']:.4g}"
     return f"{change} in {numbers['seconds']:.0f} s"
 
 

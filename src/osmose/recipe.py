@@ -24,13 +24,16 @@ import yaml
 from osmose.augmentors.registry import find_augmentor
 from osmose.data.blend import Blend
 from osmose.data.corpus import TEXT
+from osmose.data.ratings import RATINGS, find_ratings
 from osmose.data.sources import find
 from osmose.data.views import Views
 from osmose.engine.method import Method
 from osmose.engine.settings import Training
 from osmose.errors import UserError, unknown
 from osmose.methods import METHODS, find_method
+from osmose.models.generator import Generator
 from osmose.models.language import LanguageModel
+from osmose.models.network import Network
 from osmose.signals import Signals
 from osmose.targets import find_target
 
@@ -98,6 +101,35 @@ class Text:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RatingData:
+    """Which ratings.
+
+    Args:
+        name: "ratings:DIR", a folder with MovieLens's or RecBole's files.
+        genre: take only the ratings of items of this genre, after all of them were divided into parts; none takes all.
+        test: share of all ratings that is the test part.
+        heldout: share of the rest held out.
+        fraction: share of the training part to use.
+        split_seed: seed of every choice of ratings.
+    """
+
+    name: str = ""
+    genre: str | None = None
+    test: float = 0.2
+    heldout: float = 0.1
+    fraction: float = 1.0
+    split_seed: int = 0
+
+
+_KINDS: dict[str, type] = {TEXT: Text, RATINGS: RatingData}
+"""The section `data` by how a name begins; of all other names it is `Data`."""
+
+
+_TRAINED: dict[type, set[type]] = {Data: {Network, Generator}, Text: {LanguageModel}, RatingData: {Network}}
+"""What kinds of models can be trained on each kind of data."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe(Training):
     """Everything that determines a run.
 
@@ -115,7 +147,7 @@ class Recipe(Training):
 
     teacher: str | list[str] | None = None
     student: str = ""
-    data: Data | Text = field(default_factory=Data)
+    data: Data | Text | RatingData = field(default_factory=Data)
     view: Views = field(default_factory=Views)
     blend: Blend = field(default_factory=Blend)
     signals: Signals = field(default_factory=Signals)
@@ -136,12 +168,12 @@ class Recipe(Training):
     @property
     def views(self) -> int:
         """How many views of a sample the run shows."""
-        return 1 if self.is_text else min(self.view.count or self.epochs, self.epochs)
+        return min(self.view.count or self.epochs, self.epochs) if isinstance(self.data, Data) else 1
 
     @property
     def viewed(self) -> Plain:
         """What is done to a sample in each of them, as plain values."""
-        return {} if self.is_text else _without(dataclasses.asdict(self.view), "count")
+        return _without(dataclasses.asdict(self.view), "count") if isinstance(self.data, Data) else {}
 
     def method_arguments(self) -> tuple[type[Method], Plain]:
         """The method and its constructor's keyword arguments, as typed objects."""
@@ -173,8 +205,8 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     if isinstance(section.get("target"), str):
         find_target(section["target"])
     data = data_settings(values.pop("data", {}))
-    if isinstance(data, Text) != (cls.trains is LanguageModel):
-        fitting = [name for name, one in METHODS.items() if isinstance(data, Text) == (one.trains is LanguageModel)]
+    if cls.trains not in _TRAINED[type(data)]:
+        fitting = [name for name, one in METHODS.items() if one.trains in _TRAINED[type(data)]]
         raise UserError(f"method {name} does not work on {data.name}: use {' or '.join(fitting)}, or other data")
     if isinstance(data, Text):
         values.setdefault("batch_size", BLOCKS)
@@ -220,7 +252,7 @@ def _augmentor(section: Any, dotted: str) -> Any:
     return {"name": section["name"], **_plain(_parser(cls).parse_object(settings).as_dict())}
 
 
-def data_settings(section: Any) -> Data | Text:
+def data_settings(section: Any) -> Data | Text | RatingData:
     """The section `data` of a recipe, or a data set's name, as settings.
 
     Raises:
@@ -230,7 +262,7 @@ def data_settings(section: Any) -> Data | Text:
         raise UserError(f"key 'data' is {section!r}: expected a data set's name, or a section; see `osmose show data`")
     given = {"name": section} if isinstance(section, str) else section
     kind = _data_kind(given)
-    settings: Data | Text = kind(**_typed(kind, given, "data"))
+    settings: Data | Text | RatingData = kind(**_typed(kind, given, "data"))
     return settings
 
 
@@ -269,6 +301,9 @@ def defaults(changes: Mapping[str, Any]) -> Plain:
     data, method = (_name(changes.get(key)) for key in ("data", "method"))
     if data and data.startswith(TEXT):
         return {"method": "language"}
+    if data and data.startswith(RATINGS):
+        find_ratings(data)
+        return {}
     if data not in (None, default["data"]):
         find(data)
         return {}
@@ -286,7 +321,8 @@ def packaged(folder: str = "recipes") -> dict[str, str]:
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
     """`base` with `changes` laid over it, section by section.
 
-    A section that names another method or data set than the old one replaces it whole, but for a text in the place of another.
+    A section that names another method or data set than the old one replaces it whole, but for text in the place of text, and
+    ratings in that of ratings.
     """
     merged = dict(base)
     for key, value in changes.items():
@@ -297,7 +333,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
                 isinstance(old, Mapping)
                 and isinstance(value, Mapping)
                 and value.get("name", old.get("name")) != old.get("name")
-                and not (key == "data" and _data_kind(old) is _data_kind(value) is Text)
+                and not (key == "data" and _data_kind(old) is _data_kind(value) is not Data)
             ):
                 old = None
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
@@ -357,24 +393,26 @@ def describe(cls: type) -> list[dict[str, Any]]:
     ]
     if cls is Recipe:
         rows += [{**row, "key": f"data.{row['key']}"} for row in describe(Data)]
-        rows += [{**row, "key": f"data.{row['key']}", "for": "text"} for row in describe(Text)]
+        for kind, prefix in ((Text, TEXT), (RatingData, RATINGS)):
+            rows += [{**row, "key": f"data.{row['key']}", "for": prefix.removesuffix(":")} for row in describe(kind)]
     return rows
 
 
 def _data_kind(section: Mapping[str, Any]) -> Any:
-    """The class of the section `data`, `Data` or `Text`."""
-    return Text if str(section.get("name", "")).startswith(TEXT) else Data
+    """The class of the section `data`."""
+    name = str(section.get("name", ""))
+    return next((kind for prefix, kind in _KINDS.items() if name.startswith(prefix)), Data)
 
 
 def image_settings(section: Any) -> Data:
     """The same, of a data set of images.
 
     Raises:
-        UserError: for text.
+        UserError: for any other data.
     """
     settings = data_settings(section)
-    if isinstance(settings, Text):
-        raise UserError(f"'{settings.name}' is text, and this compares networks of images: see docs/guides/language.md")
+    if not isinstance(settings, Data):
+        raise UserError(f"'{settings.name}' has no images, and this compares networks of images: use osmose evaluate")
     return settings
 
 

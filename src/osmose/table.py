@@ -30,6 +30,7 @@ SUMMARY = {
     "better": "significantly_better", "worse": "significantly_worse", "gain": "gain_mean", "loss": "loss_mean",
     "after": "accuracy_mean", "corrupted": "corrupted_mean", "its sd": "corrupted_sd",
     "mse, median": "mse_median", "smallest": "mse_min", "largest": "mse_max",
+    "rmse": "rmse_mean", "s.e.": "rmse_se",
     "perplexity": "perplexity_mean", "sd": "perplexity_sd",
     "tokens right": "token_accuracy_mean", "sd of that": "token_accuracy_sd",
     "last words right": "last_word_accuracy_mean", "sd of these": "last_word_accuracy_sd",
@@ -41,10 +42,15 @@ RUNS = {
     "before": "accuracy_before", "after": "accuracy_after", "delta": "transfer_delta", "gain": "knowledge_gain",
     "loss": "knowledge_loss", "p": "mcnemar_p", "held-out delta": "heldout_transfer_delta",
     "chosen epoch": "chosen_epoch", "its delta": "chosen_transfer_delta", "mse before": "mse_before",
-    "mse after": "mse_after", "perplexity before": "perplexity_before", "perplexity after": "perplexity_after",
+    "mse after": "mse_after", "rmse before": "rmse_before", "rmse after": "rmse_after",
+    "perplexity before": "perplexity_before", "perplexity after": "perplexity_after",
     "last words right": "last_word_accuracy_after", "seconds": "seconds",
 }  # fmt: skip
 """Columns of the two tables for people: heading and key."""
+
+
+_MEASURED = ("transfer_delta", "mse_after", "rmse_after", "perplexity_after")
+"""Of which every finished run has one."""
 
 
 def check_installed() -> None:
@@ -73,14 +79,13 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
     The success rate of a student is the percentage of its teachers with a transfer delta above zero (arXiv 2310.17653); here
     as the median over students and pooled over all pairs of student and teacher. A pair's delta, gain and loss are the means
     over its seeds; significance is counted for each run. Of runs of regression there are the median and the range of the mean
-    squared error, of runs on text means and standard deviations of perplexities and accuracies.
+    squared error, of runs on ratings the mean of the root mean squared error and its standard error, of runs on text means and
+    standard deviations of perplexities and accuracies.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for one in rows:
         for part, prefix in PARTS.items():
-            if any(
-                one.get(f"{prefix}{key}") is not None for key in ("transfer_delta", "mse_after", "perplexity_after")
-            ):
+            if any(one.get(f"{prefix}{key}") is not None for key in _MEASURED):
                 groups.setdefault((part, one["method"], one["settings"]), []).append(one)
     order = list(PARTS)
     return [
@@ -93,6 +98,10 @@ def _measures(rows: list[Row], prefix: str) -> Row:
     if f"{prefix}mse_after" in rows[0]:
         errors = [one[prefix + "mse_after"] for one in rows]
         return {"runs": len(rows), "mse_median": median(errors), "mse_min": min(errors), "mse_max": max(errors)}
+    if f"{prefix}rmse_after" in rows[0]:
+        errors = [one[prefix + "rmse_after"] for one in rows]
+        error = stdev(errors) / len(errors) ** 0.5 if len(errors) > 1 else None
+        return {"runs": len(rows), "rmse_mean": fmean(errors), "rmse_se": error}
     if f"{prefix}perplexity_after" in rows[0]:
         return _of_text(rows, prefix)
     pairs: dict[tuple[Any, Any], list[Row]] = {}
@@ -236,6 +245,8 @@ def _markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, float):
         return "" if value is None else str(value)
+    if key.startswith("rmse"):
+        return f"{value:.4f}"
     if key == "mcnemar_p" or key.startswith("mse"):
         return f"{value:.2g}"
     signed = key.endswith("transfer_delta") or (key.startswith("delta_") and key != "delta_seed_sd")

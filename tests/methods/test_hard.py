@@ -303,8 +303,8 @@ def test_spread_is_the_variance_between_samples():
         ({"phase_limit": 0}, "key 'method.phase_limit' is 0: set it to at least 1, or null"),
         ({"augmentor": "mix", "target": "partition"}, "target 'partition' needs labels, which images blended by augmentor mix do "
          "not have: use target 'teacher' or 'partition-unsupervised'"),
-        ({"classes": 1, "target": "partition"}, "target 'partition' compares classes and the student gives one number: "
-         "use target 'teacher'"),
+        ({"classes": 1, "target": "flip-t"}, "target 'flip-t' compares classes and the student gives one number: use target "
+         "'teacher' or 'partition'"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(settings, message):
@@ -314,11 +314,11 @@ def test_mistakes_are_one_line(settings, message):
 
 
 def test_what_the_pair_check_is_asked():
-    assert build().needs() == {"teacher", "same classes", "labels", "whole labels"}
-    assert build(switch_on="disagreement").needs() == {"teacher", "same classes"}
-    assert build(augmentor="mix").needs() == {"teacher", "same classes"}
-    assert build(target="initial", switch_on="disagreement").needs() == {"same classes"}
-    assert build(classes=1).needs() == {"teacher", "labels", "whole labels"}
+    assert build().needs() == {"images", "teacher", "same classes", "labels", "whole labels"}
+    assert build(switch_on="disagreement").needs() == {"images", "teacher", "same classes"}
+    assert build(augmentor="mix").needs() == {"images", "teacher", "same classes"}
+    assert build(target="initial", switch_on="disagreement").needs() == {"images", "same classes"}
+    assert build(classes=1).needs() == {"images", "teacher", "labels", "whole labels"}
 
 
 def test_the_difference_of_reference_and_library():

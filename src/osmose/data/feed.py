@@ -104,8 +104,28 @@ class ViewFeed(LoaderFeed):
         return self.blend(batch, self.classes, self.loader.seed, epoch, step, part)
 
 
-class TextFeed(LoaderFeed):
-    """Blocks of tokens, of which there is one view.
+class PlainFeed(LoaderFeed):
+    """Whole numbers, such as a user's and an item's, of which there is one view."""
+
+    def view(self, epoch: int) -> int:
+        """Always the first."""
+        return 0
+
+    def seen(self, shard: Shard, view: int) -> Batch:
+        """The numbers and their labels."""
+        assert shard.labels is not None
+        y = self.there(shard.labels)
+        return Batch(
+            index=self.there(shard.numbers),
+            view=view,
+            x=self.there(shard.inputs).long(),
+            y=y if y.is_floating_point() else y.long(),
+            signals=self.signals(shard),
+        )
+
+
+class TextFeed(PlainFeed):
+    """Blocks of tokens.
 
     Args:
         loader: deals out the blocks.
@@ -123,16 +143,6 @@ class TextFeed(LoaderFeed):
         steps = self._learned[self.loader.order(epoch)][: len(self) * self.loader.batch_size].view(len(self), -1)
         self._counts = (steps.sum(1) / (self.loader.batch_size / self.loader.shard_size)).tolist()
         yield from super().epoch(epoch, first_step, mine)
-
-    def view(self, epoch: int) -> int:
-        """Always the first."""
-        return 0
-
-    def seen(self, shard: Shard, view: int) -> Batch:
-        """The blocks and their labels."""
-        assert shard.labels is not None
-        x, y = (self.there(tensor).long() for tensor in (shard.inputs, shard.labels))
-        return Batch(index=self.there(shard.numbers), view=view, x=x, y=y, signals=self.signals(shard))
 
     def finish(self, batch: Batch, epoch: int, step: int, part: int) -> Batch:
         """With the number of tokens that the whole step learns, over its micro-batches."""

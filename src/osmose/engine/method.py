@@ -45,7 +45,7 @@ class Method(nn.Module, ABC):
 
     def needs(self) -> frozenset[str]:
         """What the pair check asks of networks and data before the first step: of "teacher", "same classes", "labels",
-        "whole labels" (one class a sample, not a mixture)."""
+        "whole labels" (one class a sample, not a mixture), "images" (or other inputs that may be changed a little)."""
         return frozenset()
 
     def reads(self) -> Mapping[str, Collection[str]]:

@@ -12,6 +12,7 @@ from osmose.evaluate.flips import negative_flips, positive_flips
 from osmose.evaluate.language import score_tokens, text_numbers
 from osmose.evaluate.outcomes import outcomes
 from osmose.evaluate.predict import predict
+from osmose.evaluate.ratings import root_mean_square
 from osmose.models.language import LanguageModel
 from osmose.models.model import Predictor
 from osmose.processes import all_reduce
@@ -49,6 +50,15 @@ class HeldOut:
         fabric = self.fabric
         part = predict(model, self.split, shard=fabric.global_rank, shards=fabric.world_size)
         return outcomes(model, all_reduce(part, "sum"), self.split)
+
+
+class HeldOutRatings(HeldOut):
+    """The root mean squared error of a student on held-out ratings, in stars."""
+
+    def __call__(self) -> dict[str, float]:
+        """The numbers; the first is the score to choose by, higher is better."""
+        error = root_mean_square(self._outcomes(self.student()))
+        return {"heldout_score": -error, "heldout_rmse": error}
 
 
 class HeldOutText:

@@ -134,7 +134,7 @@ class Hard(Method):
         return {} if self.augmentor.joint else dict.fromkeys(self.panel.speaker_roles, ("logits",))
 
     def needs(self) -> frozenset[str]:
-        needs = self.panel.needs()
+        needs = self.panel.needs() | {"images"}
         if not self.panel.regression:
             needs |= {"same classes"}
         if self.switch_on == "error" and not self.augmentor.joint:

@@ -41,9 +41,9 @@ class Panel:
         self.regression = regression
         if len(self.teachers) > 1 and not self.target.several:
             raise UserError(f"target '{target}' takes one teacher, {len(self.teachers)} given: use target 'partition'")
-        if regression and self.target.initial:
+        if regression and not self.target.numbers:
             raise UserError(
-                f"target '{target}' compares classes and the student gives one number: use target 'teacher'"
+                f"target '{target}' compares classes and the student gives one number: use target 'teacher' or 'partition'"
             )
 
     def needs(self) -> set[str]:

@@ -1,5 +1,6 @@
 """Models by name: `SOURCE:KEY`, `fresh:SOURCE:KEY` with new weights, `head:SOURCE:KEY` with a new head only."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ def load_model(
     num_classes: int | None = None,
     channels: int | None = None,
     image_size: tuple[int, int] | None = None,
+    ratings: Mapping[str, Any] | None = None,
     seed: int = 0,
     stream: str = "student/init",
     **module_kwargs: Any,
@@ -40,6 +42,7 @@ def load_model(
         num_classes: their number, where the names are not known.
         channels: channels of the data's images.
         image_size: height and width of the data's images.
+        ratings: facts about data of ratings, see `osmose.models.sources.Request`.
         seed: seed of the random stream.
         stream: name of the random stream.
         module_kwargs: a module's `mean`, `std` and `size` (default 0, 1 and any); for `fresh:` and `timm:` arguments of
@@ -60,6 +63,7 @@ def load_model(
         num_classes=num_classes if classes is None else len(classes),
         channels=channels,
         image_size=image_size,
+        ratings=ratings,
     )
     with random_stream(seed, stream):
         network = _by_name(name, request) if isinstance(name, str) else module.wrap(name, request)

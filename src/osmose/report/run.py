@@ -13,6 +13,7 @@ from osmose.errors import UserError
 from osmose.files import write_atomically
 from osmose.report.charts import bars, curves, embed, parts, picture
 from osmose.report.page import Figure, Sample, Section, Tile, page
+from osmose.report.ratings import rating_scores, rating_tiles
 from osmose.report.text import text_passages, text_scores, text_tiles
 from osmose.weights import read_about
 
@@ -41,6 +42,7 @@ def report_run(folder: Path) -> Path:
     names = read_about(folder / "student.safetensors").get("classes") if answers else None
     sections = [
         *(text_scores(numbers) if "perplexity_after" in numbers else []),
+        *(rating_scores(numbers) if "rmse_after" in numbers else []),
         *_learning(lines),
         *(_classes(answers, names) if answers else []),
         *(_samples(answers, _tensors(folder / "flipped.safetensors"), names) if answers else []),
@@ -61,6 +63,8 @@ def _subtitle(numbers: Mapping[str, Any]) -> str:
     text = f"{numbers['data']}, method {numbers['method']}, seed {numbers['seed']}: one run"
     if "documents" in numbers:
         text += f"; numbers are of {numbers['tokens']} tokens of {numbers['documents']} test documents, after the last epoch"
+    if "ratings" in numbers:
+        text += f"; numbers are of {numbers['ratings']} test ratings, after the last epoch"
     if "samples" in numbers:
         text += f"; numbers are of {numbers['samples']} test samples, after the last epoch"
     return text
@@ -69,6 +73,8 @@ def _subtitle(numbers: Mapping[str, Any]) -> str:
 def _tiles(numbers: Mapping[str, Any]) -> list[Tile]:
     if "perplexity_after" in numbers:
         return text_tiles(numbers)
+    if "rmse_after" in numbers:
+        return rating_tiles(numbers)
     if "accuracy_after" not in numbers:
         return [
             Tile("mean squared error before", f"{numbers['mse_before']:.4g}"),
@@ -94,6 +100,9 @@ def _learning(lines: list[dict[str, Any]]) -> list[Section]:
     if len(evaluated) > 1:
         points = [(line["epoch"], line["heldout_accuracy"]) for line in evaluated]
         figures.append(Figure(curves({"accuracy": points}, x="epoch", y="held-out accuracy, %")))
+    errors = [(line["epoch"], line["heldout_rmse"]) for line in lines if "heldout_rmse" in line]
+    if len(errors) > 1:
+        figures.append(Figure(curves({"error": errors}, x="epoch", y="held-out RMSE, stars")))
     perplexities = [(line["epoch"], line["heldout_perplexity"]) for line in lines if "heldout_perplexity" in line]
     if len(perplexities) > 1:
         figures.append(Figure(curves({"perplexity": perplexities}, x="epoch", y="held-out perplexity")))

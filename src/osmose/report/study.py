@@ -45,7 +45,10 @@ def report_study(folder: Path) -> Path:
 
 def _figures(rows: Sequence[table.Row]) -> list[Figure]:
     """A dot a run, in the order of the methods."""
-    if any("mse_after" in one for one in rows):
+    if any("rmse_after" in one for one in rows):
+        found = {"root mean squared error": "rmse_after"}
+        x = "root mean squared error on the test part, stars"
+    elif any("mse_after" in one for one in rows):
         found = {"mean squared error": "mse_after"}
         x = "mean squared error on the test part"
     elif any("perplexity_after" in one for one in rows):

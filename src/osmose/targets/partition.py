@@ -12,11 +12,13 @@ def partition(initial: Tensor, teachers: Sequence[Tensor] | Tensor, labels: Tens
     """Give each sample to the network with the highest probability of its class; a tie goes to the earlier one.
 
     With one teacher this is m_t = 1[softmax_y(z_t) > softmax_y(z_st)] of eq 4; with several it is the paper's parallel transfer.
+    Where networks give one number, it goes to the one that is nearest to the label.
 
     Args:
         initial: logits [n, c] of the initial student (the paper's student-teacher).
         teachers: logits [n, c] of the teacher, or a list with those of several.
-        labels: int64 [n] true classes; None goes by confidence, the highest probability of any class, without labels.
+        labels: int64 [n] true classes, or float32 [n] where c is 1; None goes by confidence, the highest probability of any
+            class, without labels.
 
     Returns:
         The chosen logits and their sources.
@@ -25,6 +27,8 @@ def partition(initial: Tensor, teachers: Sequence[Tensor] | Tensor, labels: Tens
     probabilities = candidates.float().softmax(-1)
     if labels is None:
         knows = probabilities.amax(-1)
+    elif labels.is_floating_point() and candidates.shape[-1] == 1:
+        knows = -(candidates.squeeze(-1) - labels).abs()
     else:
         knows = probabilities.gather(-1, labels.expand(len(candidates), -1).unsqueeze(-1)).squeeze(-1)
     source = best_of(knows.unbind())

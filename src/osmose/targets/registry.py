@@ -27,6 +27,7 @@ class Target:
         nobody: whether it may leave samples to nobody.
         several: whether more than one teacher is accepted.
         teacher: whether a teacher is needed.
+        numbers: whether it takes networks that give one number and no classes.
     """
 
     summary: str
@@ -37,6 +38,7 @@ class Target:
     nobody: bool = False
     several: bool = False
     teacher: bool = True
+    numbers: bool = False
 
 
 def _all_from(source: int, logits: Tensor) -> Choice:
@@ -56,19 +58,21 @@ def from_rule(rule: FlipRule, summary: str = "by who is right") -> Target:
 
 
 TARGETS: dict[str, Target] = {
-    "teacher": Target("every sample by the teacher", lambda s, i, t, y: _all_from(FIRST_TEACHER, t[0])),
+    "teacher": Target("every sample by the teacher", lambda s, i, t, y: _all_from(FIRST_TEACHER, t[0]), numbers=True),
     "initial": Target(
         "every sample by the initial student (self-distillation)",
         lambda s, i, t, y: _all_from(INITIAL, i),
         initial=True,
         teacher=False,
+        numbers=True,
     ),
     "partition": Target(
-        "by the network with the highest probability of the true class",
+        "by the network with the highest probability of the true class, or the nearest number",
         lambda s, i, t, y: partition(i, t, y),
         initial=True,
         labels=True,
         several=True,
+        numbers=True,
     ),
     "partition-unsupervised": Target(
         "by the most confident network; needs no labels",

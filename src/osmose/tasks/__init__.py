@@ -1,9 +1,8 @@
 """Tasks: what data and networks of a run are, one file a kind."""
 
-from osmose.methods import find_method
-from osmose.models.language import LanguageModel
-from osmose.recipe import Recipe
+from osmose.recipe import Data, RatingData, Recipe, Text
 from osmose.tasks.images import ImageTask
+from osmose.tasks.ratings import RatingTask
 from osmose.tasks.task import Measured, Modules, Task
 from osmose.tasks.text import TextTask
 
@@ -11,5 +10,6 @@ __all__ = ["Measured", "Modules", "Task", "find_task"]
 
 
 def find_task(recipe: Recipe) -> type[Task]:
-    """The kind of task that a recipe's method works on."""
-    return TextTask if find_method(recipe.method["name"]).trains is LanguageModel else ImageTask
+    """The kind of task that a recipe's data make."""
+    kinds: dict[type, type[Task]] = {Data: ImageTask, Text: TextTask, RatingData: RatingTask}
+    return kinds[type(recipe.data)]

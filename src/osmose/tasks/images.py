@@ -1,14 +1,12 @@
 """Images, with classes, with numbers for labels, or to be drawn again."""
 
 import copy
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from lightning_fabric import Fabric
 
 from osmose.data.batch import Batch
 from osmose.data.corruptions import check_available, parse
@@ -19,8 +17,6 @@ from osmose.data.sources import find
 from osmose.data.views import Views
 from osmose.engine.method import Method
 from osmose.errors import UserError
-from osmose.evaluate import predict
-from osmose.evaluate.heldout import HeldOut
 from osmose.methods import find_method
 from osmose.models import load_model
 from osmose.models.generator import Generator
@@ -29,9 +25,9 @@ from osmose.models.model import Predictor
 from osmose.models.network import Network
 from osmose.pair_check import check_pair
 from osmose.recipe import Data, Recipe
-from osmose.signals import Frozen
 from osmose.tasks.measure_images import measure
-from osmose.tasks.task import Measured, Modules, Products, Task
+from osmose.tasks.networks import NetworkTask
+from osmose.tasks.task import Measured, Modules, Products
 from osmose.weights import read_about, read_weights
 
 _FEW = 8
@@ -39,7 +35,7 @@ _FEW = 8
 
 
 @dataclass
-class ImageTask(Task):
+class ImageTask(NetworkTask):
     """The task of all methods that train a `Network` or a `Generator`."""
 
     data: Dataset
@@ -111,15 +107,9 @@ class ImageTask(Task):
     def speakers(self) -> dict[str, Any]:
         return super().speakers() if isinstance(self.initial, Network) else dict(self.teachers)
 
-    def frozen(self, network: Network, device: torch.device) -> Frozen:
-        return Frozen(network, device, mixed=self.recipe.frozen_precision == "bf16-mixed")
-
     def check(self, method: Method) -> list[str]:
         recipe, data = self.recipe, self.data
-        if recipe.sharded:
-            raise UserError("key 'sharded' is of language models: leave it out")
-        if recipe.signals.samples:
-            raise UserError("key 'signals.samples' is of language models: use signals.top_k")
+        self.refuse_keys_of_text()
         check_available(parse(recipe.corruptions))
         if recipe.corruptions and data.task == "regression":
             raise UserError(f"key 'corruptions' is of images with classes, {data.name} has numbers: leave it out")
@@ -140,10 +130,6 @@ class ImageTask(Task):
     def feed(self, loader: Loader, device: torch.device) -> ViewFeed:
         return ViewFeed(loader, self.recipe.view, device, self.recipe.blend, self.data.num_classes)
 
-    def score(self, student: Callable[[], Predictor], fabric: Fabric) -> Callable[[], dict[str, float]] | None:
-        heldout = self.data.heldout
-        return None if heldout is None else HeldOut(self.initial, student, heldout, fabric)
-
     def measure(self, students: Mapping[str, Predictor], device: torch.device) -> Measured:
         return measure(self.recipe, self.data, self.initial, self.teachers, students, device)
 
@@ -152,12 +138,3 @@ class ImageTask(Task):
         few = train.subset(torch.linspace(0, len(train) - 1, min(_FEW, len(train))).long())
         x = Views.plain(few.inputs.read(torch.arange(len(few)))).to(device)
         return Batch(index=few.index, view=None, x=x, y=few.labels)
-
-    def seconds_of_evaluation(self) -> float:
-        split = self.data.heldout
-        if split is None:
-            return 0.0
-        some = split.subset(torch.arange(min(500, len(split))))
-        started = time.monotonic()
-        predict(self.student, some)
-        return (time.monotonic() - started) * len(split) / len(some)

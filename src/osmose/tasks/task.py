@@ -15,6 +15,7 @@ from osmose.data.batch import Batch
 from osmose.data.feed import LoaderFeed
 from osmose.data.loader import Loader
 from osmose.engine.method import Method
+from osmose.errors import UserError
 from osmose.evaluate.cost import cost
 from osmose.files import write_atomically
 from osmose.models.model import Model
@@ -112,6 +113,24 @@ class Task(ABC):
         Raises:
             UserError: for the first mismatch.
         """
+
+    def refuse_keys_of_images(self) -> None:
+        """Raise `UserError` where the recipe says how images are seen."""
+        recipe = self.recipe
+        for key, value, plain in (
+            ("view", recipe.view, type(recipe.view)()),
+            ("blend", recipe.blend, type(recipe.blend)()),
+            ("corruptions", recipe.corruptions, []),
+        ):
+            if value != plain:
+                raise UserError(f"key '{key}' is of images, and {self.data.name} has none: leave it out")
+
+    def refuse_keys_of_text(self) -> None:
+        """Raise `UserError` where the recipe asks for what only language models have."""
+        if self.recipe.sharded:
+            raise UserError("key 'sharded' is of language models: leave it out")
+        if self.recipe.signals.samples:
+            raise UserError("key 'signals.samples' is of language models: use signals.top_k")
 
     @abstractmethod
     def feed(self, loader: Loader, device: torch.device) -> LoaderFeed:

@@ -94,13 +94,7 @@ class TextTask(Task):
         return FrozenLanguage(network, device, mixed=mixed, speech=speech, vocabulary=common)
 
     def check(self, method: Method) -> list[str]:
-        for key, value, plain in (
-            ("view", self.recipe.view, type(self.recipe.view)()),
-            ("blend", self.recipe.blend, type(self.recipe.blend)()),
-            ("corruptions", self.recipe.corruptions, []),
-        ):
-            if value != plain:
-                raise UserError(f"key '{key}' is of images, and {self.data.name} is text: leave it out")
+        self.refuse_keys_of_images()
         if self.recipe.sharded and self.recipe.method["lora"] is not None:
             raise UserError(
                 "key 'sharded' spreads weights that train, and with method.lora few do: leave one of them out"

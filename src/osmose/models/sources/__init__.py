@@ -18,12 +18,17 @@ SOURCES: dict[str, str] = {
     "file": "osmose.models.sources.file",
     "toy": "osmose.models.sources.toy",
     "nix": "osmose.models.sources.nix",
+    "ratings": "osmose.models.sources.ratings",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What `load_model` was asked: the whole name, the source's options, facts about the data (None: not said)."""
+    """What `load_model` was asked: the whole name, the source's options, facts about the data (None: not said).
+
+    Of ratings the facts are "users", "items" and "genres", how many there are; "features", float32 [items, genres]; "tables", a
+    digest of them all; and "mean" of the training part's stars.
+    """
 
     name: str
     options: Mapping[str, Any]
@@ -31,6 +36,7 @@ class Request:
     num_classes: int | None = None
     channels: int | None = None
     image_size: tuple[int, int] | None = None
+    ratings: Mapping[str, Any] | None = None
 
     def check_options(self, known: Iterable[str] = ()) -> None:
         """Raise `UserError` for an option that is not known."""

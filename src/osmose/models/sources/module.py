@@ -10,11 +10,15 @@ from osmose.models.sources import Request
 
 
 def wrap(module: nn.Module, request: Request) -> Network:
-    """A network around `module`, which maps images normalised by the options `mean` and `std` (0 and 1) to logits.
+    """A network around `module`, which maps images normalised by the options `mean` and `std` (0 and 1) to logits; or, for
+    data of ratings, users and items, int64 [B, 2], to ratings [B, 1].
 
     Its channels are as many as `mean` or `std` has numbers, else its first convolution's, else the data's, else 3.
     Its classes are as many as `num_classes` of the module says, else as its last linear layer has outputs.
     """
+    if request.ratings is not None:
+        request.check_options()
+        return Network(module, name=request.name, architecture=None, preprocessing=None, classes=None, num_classes=1)
     request.check_options(("mean", "std", "size"))
     mean, std, size = (request.options.get(option) for option in ("mean", "std", "size"))
     convolutions = (layer.in_channels for layer in module.modules() if isinstance(layer, nn.Conv2d))

@@ -1,0 +1,125 @@
+"""The layouts of ratings: the same ratings in each, and every kind of damaged row."""
+
+import pytest
+import torch
+
+from osmose.data.movielens import read_ratings
+from osmose.errors import UserError
+
+GENRES = ("Action", "Film-Noir", "War")
+RATINGS = [(2, 10, 4.0), (1, 9, 2.5), (2, 9, 1.0), (11, 10, 5.0)]
+ITEMS = {9: ["Film-Noir"], 10: ["Action", "War"], 100: []}
+
+
+def recbole(folder):
+    lines = [
+        "item_id:token\trating:float\tuser_id:token",
+        *(f"{item}\t{stars}\t{user}" for user, item, stars in RATINGS),
+    ]
+    (folder / "some.inter").write_text("\n".join(lines))
+    lines = [
+        "item_id:token\ttitle:token_seq\tgenres:token_seq",
+        *(f"{i}\tÀ {i}\t{' '.join(g)}" for i, g in ITEMS.items()),
+    ]
+    (folder / "some.item").write_text("\n".join(lines), "utf-8")
+
+
+def hundred_thousand(folder):
+    (folder / "u.data").write_text("".join(f"{user}\t{item}\t{stars}\t88\n" for user, item, stars in RATINGS))
+    flags = {item: "|".join(str(int(genre in genres)) for genre in GENRES) for item, genres in ITEMS.items()}
+    (folder / "u.item").write_text("".join(f"{i}|À {i}|1995||http|{f}\n" for i, f in flags.items()), "latin-1")
+    (folder / "u.genre").write_text("".join(f"{genre}|{place}\n" for place, genre in enumerate(GENRES)) + "\n")
+
+
+def million(folder):
+    (folder / "ratings.dat").write_text("".join(f"{user}::{item}::{stars}::88\n" for user, item, stars in RATINGS))
+    lines = "".join(f"{item}::À {item} (1995)::{'|'.join(genres)}\n" for item, genres in ITEMS.items() if genres)
+    (folder / "movies.dat").write_text(lines, "latin-1")
+
+
+def comma(folder):
+    lines = ["userId,movieId,rating,timestamp", *(f"{user},{item},{stars},88" for user, item, stars in RATINGS)]
+    (folder / "ratings.csv").write_text("\n".join(lines))
+    none = "(no genres listed)"
+    lines = ["movieId,title,genres", *(f'{i},"À, {i} (1995)",{"|".join(g) or none}' for i, g in ITEMS.items())]
+    (folder / "movies.csv").write_text("\n".join(lines), "utf-8")
+
+
+@pytest.mark.parametrize("write", [recbole, hundred_thousand, million, comma])
+def test_every_layout_gives_the_same_ratings(write, tmp_path):
+    write(tmp_path)
+    table = read_ratings(tmp_path)
+    assert table.users == ("1", "2", "11")  # numbers by size
+    assert table.items == (("9", "10") if write is million else ("9", "10", "100"))
+    assert table.genres == GENRES
+    found = [(int(table.users[user]), int(table.items[item])) for user, item in table.pairs.tolist()]
+    assert found == [(user, item) for user, item, _ in RATINGS]
+    assert table.stars.tolist() == [4.0, 2.5, 1.0, 5.0]
+    assert table.features[:2].tolist() == [[0, 1, 0], [1, 0, 1]]
+    assert torch.count_nonzero(table.features[2:]) == 0
+
+
+@pytest.mark.parametrize(
+    ("write", "file", "old", "new", "message"),
+    [
+        (
+            recbole,
+            "some.inter",
+            "9\t2.5\t1",
+            "9\t2.5",
+            "some.inter, line 3: it has 2 fields, where 3 were expected: mend",
+        ),
+        (recbole, "some.inter", "9\t2.5\t1", "9\tgood\t1", "some.inter, line 3: its rating 'good' is no number: mend"),
+        (recbole, "some.inter", "9\t2.5\t1", "9\tnan\t1", "line 3: its rating 'nan' is no number"),
+        (recbole, "some.inter", "9\t2.5\t1", "7\t2.5\t1", "line 3: its item 7 is not among the items"),
+        (
+            recbole,
+            "some.inter",
+            "rating:float",
+            "score:float",
+            "some.inter has no column rating, only item_id, score, user_id",
+        ),
+        (
+            recbole,
+            "some.item",
+            "genres:token_seq",
+            "kinds:token_seq",
+            "some.item has no column class or genre or genres, only",
+        ),
+        (hundred_thousand, "u.item", "|0|1|0", "|0|2|0", "u.item, line 1: its genres are not 0 or 1"),
+        (
+            hundred_thousand,
+            "u.data",
+            "1\t9\t2.5\t88",
+            "1\t9\t2.5",
+            "u.data, line 2: it has 3 fields, where 4 were expected",
+        ),
+        (million, "ratings.dat", "1::9::2.5::88", "1:9:2.5:88", "ratings.dat, line 2: it has 1 fields"),
+        (comma, "movies.csv", '9,"À, 9 (1995)"', "9,À, 9 (1995)", "movies.csv, line 2: it has 4 fields, where 3 were"),
+    ],
+)
+def test_damaged_rows_are_named_by_file_and_line(write, file, old, new, message, tmp_path):
+    write(tmp_path)
+    encoding = "latin-1" if file == "u.item" else "utf-8"
+    text = (tmp_path / file).read_text(encoding)
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new, 1), encoding)
+    with pytest.raises(UserError) as caught:
+        read_ratings(tmp_path)
+    assert message in str(caught.value)
+
+
+def test_folders_without_ratings(tmp_path):
+    with pytest.raises(UserError, match=r"holds no ratings: give a folder with NAME.inter and NAME.item, u.data"):
+        read_ratings(tmp_path)
+    comma(tmp_path)
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n")
+    with pytest.raises(UserError, match="holds no ratings: its file has no rows"):
+        read_ratings(tmp_path)
+
+
+def test_other_encodings_are_named(tmp_path):
+    comma(tmp_path)
+    (tmp_path / "movies.csv").write_bytes(b"movieId,title,genres\n9,\xc0,War\n")
+    with pytest.raises(UserError, match=r"movies.csv is not utf-8 at byte 23: save it as utf-8"):
+        read_ratings(tmp_path)

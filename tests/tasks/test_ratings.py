@@ -1,0 +1,202 @@
+"""Rating prediction: runs, what they measure, the partition of ratings, and what does not fit."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import osmose
+from osmose import api
+from osmose.data.ratings import load_ratings
+from osmose.errors import UserError
+from osmose.models import load_model
+from osmose.targets import partition
+
+ADAM = {"name": "adam", "lr": 0.01, "lr_batch": None, "weight_decay": 0.0}
+STUDENT = "fresh:ratings:two-tower,width=4,hidden=8"
+
+
+@pytest.fixture
+def rate(ratings, tmp_path):
+    """A transfer on the small ratings, its settings laid over short ones."""
+
+    def run(name="run", **settings):
+        method = {"name": "supervised", "optimiser": ADAM} | settings.pop("method", {})
+        settings = {"student": STUDENT, "epochs": 3, "batch_size": 32, "data": ratings, "threads": 1} | settings
+        return api.transfer(output=tmp_path / name, method=method, **settings)
+
+    return run
+
+
+def errors(network, split):
+    """Squared errors, one rating at a time."""
+    rows = split.inputs.read(torch.arange(len(split)))
+    said = [network.eval()(row[None]).logits.item() for row in rows]
+    return [(one - star) ** 2 for one, star in zip(said, split.labels.tolist(), strict=True)]
+
+
+def test_a_run_learns_and_measures_what_a_loop_measures(rate, ratings):
+    result = rate(epochs=10)
+    numbers, data = result.numbers, load_ratings(ratings)
+    test = data.test()
+    after = errors(result.student, test)
+    assert numbers["rmse_after"] == pytest.approx(math.sqrt(sum(after) / len(after)), rel=1e-5)
+    assert numbers["rmse_after"] < numbers["rmse_before"]
+    stars = data.train.labels.mean()
+    assert numbers["rmse_before"] == pytest.approx((test.labels - stars).square().mean().sqrt().item(), rel=0.02)
+    items = test.inputs.read(torch.arange(len(test)))[:, 1]
+    war = [one for one, item in zip(after, items.tolist(), strict=True) if data.features[item, 2]]
+    assert numbers["by_genre"]["War"]["ratings"] == len(war)
+    assert numbers["by_genre"]["War"]["after"] == pytest.approx(math.sqrt(sum(war) / len(war)), rel=1e-5)
+    assert numbers["nearer"] + numbers["farther"] <= 100
+    assert (result.folder / "report.html").exists()
+
+
+def test_the_network_says_what_its_formula_says(ratings):
+    data = load_ratings(ratings)
+    facts = {"users": 30, "items": 20, "genres": 3, "features": data.features, "tables": data.tables, "mean": 3.0}
+    network = load_model(STUDENT, ratings=facts, seed=1)
+    body, x = network.body, torch.tensor([[3, 7]])
+    towers = body.towers
+    item = towers.item.weight[7] + sum(
+        flag * towers.genre.weight[:, place] for place, flag in enumerate(data.features[7].tolist())
+    )
+    state = torch.cat([towers.user.weight[3], item])
+    for layer in body.layers:
+        state = (layer[0].weight @ state + layer[0].bias).clamp(min=0)
+    assert network(x).logits.item() == pytest.approx((body.head.weight @ state + body.head.bias).item(), rel=1e-5)
+    assert network(x).features.tolist()[0] == pytest.approx(state.tolist(), rel=1e-5)
+    assert body.head.bias.item() == 3.0
+
+
+def test_a_student_of_one_genre_learns_from_a_teacher_of_all(rate, ratings, tmp_path):
+    teacher = rate("teacher", epochs=20)
+    alone = {"genre": "War", "name": ratings}
+    student = rate("student", data=alone, teacher=f"file:{tmp_path / 'teacher'}", method={"name": "distill"}, epochs=20)
+    assert student.numbers["teacher1"]["rmse"] == pytest.approx(teacher.numbers["by_genre"]["War"]["after"], rel=1e-6)
+    assert student.numbers["rmse_after"] < student.numbers["rmse_before"]
+    assert student.numbers["by_genre"]["War"]["ratings"] == student.numbers["ratings"]
+    again = api.evaluate(f"file:{student.folder}", data=alone)
+    assert again["rmse"] == pytest.approx(student.numbers["rmse_after"], rel=1e-6)
+
+
+def test_who_is_nearer_teaches():
+    initial, first, second = (
+        torch.tensor(said)[:, None] for said in ([3.0, 1.0, 4.0], [4.0, 2.0, 4.0], [2.5, 5.0, 3.0])
+    )
+    labels = torch.tensor([4.0, 4.5, 3.5])
+    choice = partition(initial, [first, second], labels)
+    assert choice.source.tolist() == [1, 2, 0]  # a tie goes to the earlier one
+    assert choice.logits.flatten().tolist() == [4.0, 5.0, 4.0]
+
+
+def test_a_partition_gives_each_rating_to_whoever_is_nearer(rate, tmp_path):
+    rate("teacher", epochs=4)
+    student = {"student": f"file:{rate('before', seed=1, epochs=2).folder}", "teacher": f"file:{tmp_path / 'teacher'}"}
+    result = rate("partition", method={"name": "distill", "target": "partition"}, **student)
+    share = result.numbers["share"]
+    assert 0.1 < share["teacher1"] < 0.9
+    assert share["teacher1"] + share["initial"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stored_signals_change_nothing(workers, rate, tmp_path):
+    rate("teacher")
+    settings = {"teacher": f"file:{tmp_path / 'teacher'}", "method": {"name": "distill", "target": "partition"}}
+    live = rate("live", **settings)
+    for name in ("fills", "reads"):
+        stored = rate(name, signals={"store": str(tmp_path / "store")}, workers=workers, **settings)
+        for key, tensor in load_file(stored.folder / "student.safetensors").items():
+            assert torch.equal(tensor, load_file(live.folder / "student.safetensors")[key])
+
+
+class Mean(nn.Module):
+    """A user's module: a number for each item."""
+
+    def __init__(self, items=20):
+        super().__init__()
+        self.items = nn.Embedding(items, 4)
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.head(self.items(x[:, 1]))
+
+
+def test_a_module_of_the_users(rate):
+    module = Mean()
+    result = rate(student=module, epochs=10)
+    assert result.numbers["rmse_after"] < result.numbers["rmse_before"]
+    again = rate(student=module, epochs=10)
+    assert isinstance(again.student.body, Mean)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"student": "zoo:cnn-s"}, "'zoo:cnn-s' takes images, and ratings:"),
+        ({"student": Mean(items=5)}, "fails on users and items, int64 [B, 2] (index out of range in self): give a module"),
+        ({"method": {"name": "hard"}, "teacher": STUDENT}, "method hard needs images and ratings:"),
+        ({"method": {"name": "contrastive"}, "teacher": STUDENT}, "method contrastive compares classes"),
+        ({"method": {"name": "language"}}, "method language does not work on ratings:"),
+        ({"method": {"name": "autoencode"}}, "method autoencode does not work on ratings:"),
+        ({"view": {"flip": 0.1}}, "key 'view' is of images, and ratings:"),
+        ({"sharded": True}, "key 'sharded' is of language models: leave it out"),
+        ({"student": f"{STUDENT},with=4"}, "unknown option of 'fresh:ratings:two-tower,width=4,hidden=8,with=4': 'with': did you "
+         "mean 'width'?"),
+        ({"student": "fresh:ratings:three-tower"}, "unknown architecture of ratings 'three-tower': did you mean 'two-tower'?"),
+        ({"method": {"name": "distill", "target": "flip-t"}, "teacher": STUDENT}, "target 'flip-t' compares classes and the"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(settings, message, rate):
+    with pytest.raises(UserError) as caught:
+        rate(**settings)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_networks_of_other_users_are_refused(rate, ratings, tmp_path):
+    rate("teacher")
+    rows = tmp_path / "other"
+    rows.mkdir()
+    for file in Path(ratings.removeprefix("ratings:")).iterdir():
+        (rows / file.name).write_text(file.read_text().replace("\n30\t", "\n31\t"))
+    with pytest.raises(UserError, match="was made for other users or items than those of ratings:"):
+        rate("again", data=f"ratings:{rows}", teacher=f"file:{tmp_path / 'teacher'}", method={"name": "distill"})
+
+
+def test_networks_of_ratings_do_not_take_images(rate, grey, tmp_path):
+    rate("teacher")
+    with pytest.raises(
+        UserError, match="takes no images, of which idx:.* consists: give another network, or data of its kind"
+    ):
+        osmose.transfer(student=f"file:{tmp_path / 'teacher'}", data=grey, method="supervised", output=tmp_path / "no")
+
+
+def test_a_study_tells_the_error_of_each_method(rate, ratings, tmp_path):
+    pytest.importorskip("pyarrow")
+    rate("teacher")
+    study = {
+        "base": {"data": ratings, "epochs": 1, "batch_size": 32, "student": STUDENT, "method": {"optimiser": ADAM}},
+        "methods": {"alone": {"method": "supervised"}, "taught": {"teacher": f"file:{tmp_path / 'teacher'}"}},
+        "settings": {"data.genre": ["War", "Drama"]},
+        "seeds": [0, 1],
+    }
+    found = api.study(study, output=tmp_path / "study")
+    assert found["finished"] == 8
+    test = [row for row in found["summary"] if row["part"] == "test"]
+    assert [(row["method"], row["settings"]) for row in test[:2]] == [
+        ("alone", "data.genre=War"),
+        ("alone", "data.genre=Drama"),
+    ]
+    runs = [
+        json.loads((tmp_path / "study" / "runs" / one / "result.json").read_text())["rmse_after"]
+        for one in sorted(path.name for path in (tmp_path / "study" / "runs").iterdir() if path.is_dir())
+        if "alone" in one and "War" in one
+    ]
+    assert test[0]["rmse_mean"] == pytest.approx(sum(runs) / 2)
+    assert test[0]["rmse_se"] == pytest.approx(abs(runs[0] - runs[1]) / 2)
+    assert "| rmse | s.e. |" in (tmp_path / "study" / "table.md").read_text()
