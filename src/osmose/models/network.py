@@ -61,6 +61,9 @@ class Network(Predictor):
         classes: names of the classes in the order of the logits; None: unknown.
         num_classes: C.
 
+    Attributes:
+        channels_last: whether the body's layers give maps whose channels come last.
+
     Raises:
         UserError: when the class names do not fit the logits or the body has no linear layer to read features from.
     """
@@ -92,12 +95,12 @@ class Network(Predictor):
             self.register_buffer("std", torch.tensor(preprocessing.std).view(shape), persistent=False)
         self._heard: set[str] = set()
         self._states: dict[str, Tensor] = {}
+        self.channels_last = str(getattr(body, "output_fmt", "")) == "NHWC"
         self._staged = all(hasattr(body, method) for method in ("forward_features", "forward_head", "get_classifier"))
         if self._staged:
             # A lone linear classifier gives the logits from the features; two heads, convolutions, VOLO's auxiliary
             # head do not.
             self._direct = isinstance(self.body.get_classifier(), nn.Linear) and not getattr(body, "aux_head", None)
-            self._channels_last = str(getattr(body, "output_fmt", "")) == "NHWC"
         else:
             self._head_name = last_linear(body, name)
             self._seen: Tensor | None = None
@@ -120,6 +123,10 @@ class Network(Predictor):
                 continue
             self._heard.add(path)
             modules[path].register_forward_hook(partial(self._hear, path))
+
+    def forget(self) -> None:
+        """Let go of what layers gave in a pass that did not end."""
+        self._states = {}
 
     @property
     def head(self) -> nn.Module:
@@ -165,7 +172,7 @@ class Network(Predictor):
         logits = self.body.get_classifier()(features) if self._direct else self.body.forward_head(tokens)
         if not isinstance(tokens, Tensor):
             tokens = None
-        elif self._channels_last:
+        elif self.channels_last:
             tokens = tokens.permute(0, 3, 1, 2)
         return Outputs(logits, features, tokens)
 

@@ -1,0 +1,34 @@
+"""Which layers of a network follow one another, for families whose names are known."""
+
+import re
+
+from osmose.errors import UserError
+from osmose.models.network import Network
+
+_CHAINS = (
+    ("towers", r"layers\.\d+"),
+    (r"blocks\.\d+", r"blocks\.\d+"),
+    (r"layers\.\d+", r"layers\.\d+"),
+    (r"encoder\.layers\.encoder_layer_\d+", r"encoder\.layers\.encoder_layer_\d+"),
+    (r"stages\.\d+", r"stages\.\d+"),
+    (r"layer\d+", r"layer\d+"),
+    (r"features\.\d+", r"features\.\d+"),
+)
+"""What the first of them is called, and what all behind it are: in networks of ratings; in the zoo, timm and torchvision."""
+
+
+def chain(network: Network) -> list[str]:
+    """The paths of the layers that a sample passes one after another, in order.
+
+    Raises:
+        UserError: for a network of another family.
+    """
+    names = [name for name, _ in network.body.named_modules()]
+    for first, behind in _CHAINS:
+        found = [name for name in names if re.fullmatch(first, name)]
+        found += [name for name in names if found and re.fullmatch(behind, name) and name not in found]
+        if len(found) > 1:
+            return found
+    raise UserError(
+        f"'{network.name}' does not say which of its layers follow one another: name them in the method's section"
+    )

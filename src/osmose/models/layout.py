@@ -1,0 +1,95 @@
+"""States of networks as rows of tokens, whatever they are: feature maps, tokens, vectors."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from osmose.errors import UserError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the state of a layer is laid out.
+
+    Attributes:
+        kind: a vector [B, E]; tokens [B, N, E]; a map [B, E, H, W]; or a map whose channels come last [B, H, W, E].
+        width: E, channels of a token.
+        count: N, how many tokens a sample has; of a map its places, row by row; of a vector one.
+        grid: height and width where the tokens, but for those in front, are places of an image; None where they are not.
+        front: tokens before the grid, such as a class token.
+    """
+
+    kind: Literal["vector", "tokens", "map", "channels-last"]
+    width: int
+    count: int
+    grid: tuple[int, int] | None
+    front: int = 0
+
+    @classmethod
+    def of(cls, state: Tensor, *, channels_last: bool = False, where: str = "state") -> Self:
+        """The layout of a state.
+
+        Args:
+            state: of any batch.
+            channels_last: whether maps have their channels last.
+            where: whose it is, for an error.
+
+        Raises:
+            UserError: when it is none of these.
+        """
+        if state.dim() == 2:
+            return cls("vector", state.shape[1], 1, (1, 1))
+        if state.dim() == 3:
+            count = state.shape[1]
+            found = next((n for n in (0, 1, 2, 5) if count > n and math.isqrt(count - n) ** 2 == count - n), None)
+            side = math.isqrt(count - (found or 0))
+            grid = None if found is None else (side, side)
+            return cls("tokens", state.shape[2], count, grid, found or 0)
+        if state.dim() == 4 and channels_last:
+            return cls(
+                "channels-last", state.shape[3], state.shape[1] * state.shape[2], (state.shape[1], state.shape[2])
+            )
+        if state.dim() == 4:
+            return cls("map", state.shape[1], state.shape[2] * state.shape[3], (state.shape[2], state.shape[3]))
+        raise UserError(
+            f"{where} has shape {list(state.shape)}: name a layer that gives a vector, tokens or a feature map"
+        )
+
+    def tokens(self, state: Tensor) -> Tensor:
+        """A state as tokens [B, N, E]."""
+        if self.kind == "vector":
+            return state.unsqueeze(1)
+        if self.kind == "map":
+            return state.flatten(2).transpose(1, 2)
+        return state.flatten(1, 2) if self.kind == "channels-last" else state
+
+    def state(self, tokens: Tensor) -> Tensor:
+        """The state that tokens [B, N, E] are."""
+        if self.kind == "vector":
+            return tokens.squeeze(1)
+        if self.kind == "tokens":
+            return tokens
+        assert self.grid is not None
+        whole = tokens.unflatten(1, self.grid)
+        return whole.permute(0, 3, 1, 2) if self.kind == "map" else whole
+
+    def spread(self, tokens: Tensor, to: "Layout") -> Tensor:
+        """Tokens [B, N, D] of this layout, of any width D, as tokens of another one [B, N', D].
+
+        Where both have as many, they are the same. Otherwise grids are averaged, or interpolated, to the other size, without the
+        tokens in front; those of the other layout get the mean of all. Without grids every token gets it.
+        """
+        if self.count == to.count:
+            return tokens
+        mean = tokens.mean(1, keepdim=True)
+        if self.grid is None or to.grid is None:
+            return mean.expand(-1, to.count, -1)
+        image = tokens[:, self.front :].unflatten(1, self.grid).permute(0, 3, 1, 2)
+        smaller = to.grid[0] <= self.grid[0] and to.grid[1] <= self.grid[1]
+        image = F.adaptive_avg_pool2d(image, to.grid) if smaller else F.interpolate(image, to.grid, mode="bilinear")
+        places = image.flatten(2).transpose(1, 2)
+        return torch.cat([mean.expand(-1, to.front, -1), places], 1) if to.front else places
