@@ -141,6 +141,17 @@ def test_momentum_in_two_processes(start, grey, metrics, tmp_path):
 
 
 @pytest.mark.slow
+def test_interactive_in_two_processes(start, grey, metrics, tmp_path):
+    """The student alone, the communicators alone, then both, by the clock."""
+    interactive = {
+        "data": grey, "method": "interactive", "method.warmup.student": 3, "method.warmup.communicators": 3, "lr": 0.05,
+        "method.noise": 0.1, "student": "fresh:zoo:vit-xs", "epochs": 2,
+    }  # fmt: skip
+    lines = run_both(start, metrics, tmp_path, interactive)
+    assert {"interact" in line for line in lines if "loss" in line} == {True, False}
+
+
+@pytest.mark.slow
 def test_head_warmup_in_two_processes(start, grey, metrics, tmp_path):
     """Who moves changes after the first epoch: DistributedDataParallel has to follow."""
     warm = {"method.head_warmup_epochs": 1}

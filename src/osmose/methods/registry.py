@@ -2,12 +2,17 @@
 
 from osmose.engine.method import Method
 from osmose.errors import unknown
+from osmose.methods.attention import Attention
 from osmose.methods.autoencode import Autoencode
 from osmose.methods.contrastive import Contrastive
 from osmose.methods.distill import Distill
+from osmose.methods.feature import Feature
+from osmose.methods.fitnet import FitNet
 from osmose.methods.hard import Hard
+from osmose.methods.interactive import Interactive
 from osmose.methods.language import Language
 from osmose.methods.momentum import Momentum
+from osmose.methods.relational import Relational
 from osmose.methods.supervised import Supervised
 
 METHODS: dict[str, type[Method]] = {
@@ -15,6 +20,11 @@ METHODS: dict[str, type[Method]] = {
     "distill": Distill,
     "momentum": Momentum,
     "contrastive": Contrastive,
+    "fitnet": FitNet,
+    "feature": Feature,
+    "attention": Attention,
+    "relational": Relational,
+    "interactive": Interactive,
     "hard": Hard,
     "autoencode": Autoencode,
     "language": Language,

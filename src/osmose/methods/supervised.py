@@ -8,7 +8,7 @@ from osmose.engine.clock import Clock
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import check
-from osmose.losses import cross_entropy, squared_error
+from osmose.losses import label_loss
 from osmose.models.network import Network
 from osmose.signals import Frozen
 
@@ -66,10 +66,7 @@ class Supervised(Method):
     def forward(self, batch: Batch, clock: Clock) -> Step:
         logits = self.student(batch.x).logits
         assert batch.y is not None
-        if logits.shape[-1] == 1:
-            return Step(squared_error(logits, batch.y))
-        loss = cross_entropy(logits, batch.y, smoothing=self.smoothing)
-        return Step(loss)
+        return Step(label_loss(logits, batch.y, smoothing=self.smoothing))
 
     def products(self) -> dict[str, Network]:
         return {"student": self.student}

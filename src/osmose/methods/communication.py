@@ -1,0 +1,72 @@
+"""What two networks need to exchange messages: each an encoder that speaks, and a decoder that listens (arXiv 2310.03188)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from osmose.errors import check
+from osmose.models.layout import Layout
+
+Level = Literal["low", "high"]
+"""Behind which part of a network a state stands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """What messages are, and what makes and reads them.
+
+    Args:
+        width: numbers of a message, for each token where states have tokens.
+        depth: hidden layers of encoders and decoders; 0 are linear maps.
+        norm: whether a message is normalised over its numbers (LayerNorm).
+    """
+
+    width: int = 64
+    depth: int = 1
+    norm: bool = True
+
+    def __post_init__(self) -> None:
+        check(self.width >= 1, "method.message.width", self.width, "at least 1")
+        check(self.depth >= 0, "method.message.depth", self.depth, "at least 0")
+
+
+class Communicator(nn.Module):
+    """One network's encoder and decoder.
+
+    The encoder takes states of both levels; where these have other widths, its first layer is another one for each. The decoder
+    gives states of the low level. Both work on each token by itself; messages have the tokens of `common`, and states of other
+    layouts are averaged or interpolated, see `Layout.spread`.
+
+    Args:
+        layouts: of the network's states.
+        common: the layout of the messages' tokens.
+        message: settings.
+    """
+
+    def __init__(self, layouts: Mapping[Level, Layout], common: Layout, message: Message) -> None:
+        super().__init__()
+        self.layouts, self.common = dict(layouts), common
+        width, low, high = message.width, layouts["low"].width, layouts["high"].width
+        first = nn.Linear(low, width)
+        self.first = nn.ModuleDict({"low": first, "high": first if low == high else nn.Linear(high, width)})
+        self.encoder = nn.Sequential(
+            *(layer for _ in range(message.depth) for layer in (nn.GELU(), nn.Linear(width, width))),
+            nn.LayerNorm(width) if message.norm else nn.Identity(),
+        )
+        self.decoder = nn.Sequential(
+            *(layer for _ in range(message.depth) for layer in (nn.Linear(width, width), nn.GELU())),
+            nn.Linear(width, low),
+        )
+
+    def speak(self, state: Tensor, level: Level) -> Tensor:
+        """A message [B, tokens, width] that tells a state of this network."""
+        layout = self.layouts[level]
+        message: Tensor = self.encoder(layout.spread(self.first[level](layout.tokens(state)), self.common))
+        return message
+
+    def hear(self, message: Tensor) -> Tensor:
+        """A message of any network as a low state of this one."""
+        low = self.layouts["low"]
+        return low.state(self.common.spread(self.decoder(message), low))

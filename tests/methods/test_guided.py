@@ -1,0 +1,186 @@
+"""Hints, features, attention and relations against plain re-derivations, and what they share."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from osmose.data.batch import Batch
+from osmose.engine.clock import Clock
+from osmose.errors import UserError
+from osmose.methods.attention import Attention
+from osmose.methods.feature import Feature
+from osmose.methods.fitnet import FitNet
+from osmose.methods.guided import Answers
+from osmose.methods.relational import Relational
+from osmose.models import load_model
+from osmose.signals import Frozen
+
+X = torch.rand(6, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(6) % 4
+CLOCK = Clock(step=0, steps_per_epoch=2, epochs=4, batch_size=6)
+LATE = Clock(step=7, steps_per_epoch=2, epochs=4, batch_size=6)
+ALONE = Answers(labels=0.0)
+METHODS = [FitNet, Feature, Attention, Relational]
+
+
+def network(name, seed, **options):
+    return load_model(f"fresh:zoo:{name}", num_classes=4, channels=1, image_size=(12, 12), seed=seed, **options).eval()
+
+
+def build(kind, student="vit-xs", teacher="cnn-xs", **settings):
+    frozen = {"teacher1": Frozen(network(teacher, 1)), "initial": Frozen(network(student, 2))}
+    torch.manual_seed(3)
+    method = kind(network(student, 0), frozen, **settings)
+    method.fit_to((1, 12, 12), torch.arange(6))
+    return method.eval(), frozen
+
+
+def batch():
+    return Batch(torch.arange(6), 0, X, Y)
+
+
+def state(network, path, x=X):
+    seen = []
+    hook = dict(network.body.named_modules())[path].register_forward_hook(lambda m, i, o: seen.append(o.clone()))
+    network(x)
+    hook.remove()
+    return seen[0]
+
+
+def test_hints_are_equation_3():
+    """Tokens of 4 patches (2x2) against a map of 3x3: each place of the student is interpolated to the teacher's."""
+    method, frozen = build(FitNet)
+    assert method.student_fields == ["states.layers.0"]
+    assert method.teacher_fields == ["states.layers.1"]
+    ours, theirs = state(method.student, "layers.0"), state(frozen["teacher1"].network, "layers.1")
+    guessed = method.added["regressor"](ours)
+    image = guessed.unflatten(1, (2, 2)).permute(0, 3, 1, 2)
+    image = F.interpolate(image, theirs.shape[2:], mode="bilinear")
+    torch.testing.assert_close(method(batch(), CLOCK).loss, 0.5 * ((image - theirs) ** 2).mean())
+
+
+def test_after_its_share_the_hint_is_silent():
+    method, frozen = build(FitNet, hint_share=0.5)
+    student, teacher = method.student(X).logits, frozen["teacher1"](X).logits
+    kl = 9 * F.kl_div((student / 3).log_softmax(-1), (teacher / 3).softmax(-1), reduction="batchmean")
+    torch.testing.assert_close(method(batch(), LATE).loss, F.cross_entropy(student, Y) + kl)
+    assert set(method(batch(), CLOCK).parts) == {"hint"}
+
+
+def test_hints_train_the_layers_below_them_alone():
+    method, _ = build(FitNet)
+    method(batch(), CLOCK).loss.backward()
+    trained = {name for name, parameter in method.student.body.named_parameters() if parameter.grad is not None}
+    assert all(name.startswith(("position", "patches", "layers.0")) for name in trained)
+    assert method.added["regressor"].weight.grad is not None
+
+
+def test_features_are_compared_behind_a_projection():
+    method, frozen = build(Feature, weight=2.0, answers=Answers(labels=0.5))
+    student, teacher = method.student(X), frozen["teacher1"](X)
+    guessed = student.features @ method.added["projection"].weight.T + method.added["projection"].bias
+    relative = ((guessed - teacher.features) ** 2).sum() / (teacher.features**2).sum()
+    expected = 0.5 * F.cross_entropy(student.logits, Y) + 2 * relative
+    torch.testing.assert_close(method(batch(), CLOCK).loss, expected)
+
+
+def test_features_of_layers_by_name():
+    method, frozen = build(Feature, student_layer="layers.1", teacher_layer="layers.0", answers=ALONE)
+    ours, theirs = state(method.student, "layers.1"), state(frozen["teacher1"].network, "layers.0")
+    image = method.added["projection"](ours).unflatten(1, (2, 2)).permute(0, 3, 1, 2)
+    image = F.interpolate(image, theirs.shape[2:], mode="bilinear")
+    torch.testing.assert_close(method(batch(), CLOCK).loss, ((image - theirs) ** 2).sum() / (theirs**2).sum())
+
+
+def test_attention_is_equation_2_on_the_smaller_grid():
+    method, frozen = build(Attention, weight=10.0, answers=ALONE)
+    expected = 0.0
+    for ours, theirs in (("layers.0", "layers.0"), ("layers.1", "layers.2")):
+        tokens, image = state(method.student, ours), state(frozen["teacher1"].network, theirs)
+        one = (tokens**2).mean(-1)
+        other = F.adaptive_avg_pool2d((image**2).mean(1, keepdim=True), (2, 2)).flatten(1)
+        maps = [each / each.norm(dim=1, keepdim=True) for each in (one, other)]
+        expected = expected + 5 * ((maps[0] - maps[1]) ** 2).mean()
+    torch.testing.assert_close(method(batch(), CLOCK).loss, expected)
+
+
+def test_relations_are_equations_5_and_8():
+    method, frozen = build(Relational, distance_weight=2.0, angle_weight=3.0, answers=ALONE)
+    ours, theirs = method.student(X).features, frozen["teacher1"](X).features
+
+    def relations(features):
+        apart = torch.cdist(features, features)
+        apart = apart / (apart.sum() / 30)
+        cosines = torch.zeros(6, 6, 6)
+        for i in range(6):
+            for j in range(6):
+                for k in range(6):
+                    if i not in (j, k):
+                        cosines[i, j, k] = F.cosine_similarity(
+                            features[j] - features[i], features[k] - features[i], dim=0
+                        )
+        return apart, cosines
+
+    (d1, a1), (d2, a2) = relations(ours), relations(theirs)
+    expected = 2 * F.huber_loss(d1, d2) + 3 * F.huber_loss(a1, a2)
+    torch.testing.assert_close(method(batch(), CLOCK).loss, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_a_partition_may_teach_beside_it(kind):
+    method, frozen = build(kind, answers=Answers(labels=0.0, kl=1.0, target="partition", temperature=2.0))
+    assert method.reads()["initial"] == ("logits",)
+    assert "logits" in method.reads()["teacher1"]
+    assert method.needs() == {"teacher", "same classes", "labels", "whole labels"}
+    student, teacher, initial = (one(X).logits for one in (method.student, frozen["teacher1"], frozen["initial"]))
+    rows = torch.arange(6)
+    taught = torch.where((teacher.softmax(-1)[rows, Y] > initial.softmax(-1)[rows, Y])[:, None], teacher, initial)
+    kl = 4 * F.kl_div((student / 2).log_softmax(-1), (taught / 2).softmax(-1), reduction="batchmean")
+    torch.testing.assert_close(method(batch(), LATE).parts["kl"], kl)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_the_teachers_classes_do_not_matter(kind):
+    frozen = {"teacher1": Frozen(load_model("fresh:zoo:cnn-xs", num_classes=7, channels=1, image_size=(12, 12)))}
+    method = kind(network("vit-xs", 0), frozen, answers=Answers())
+    method.fit_to((1, 12, 12), torch.arange(6))
+    assert method.needs() == {"teacher", "labels"}
+    assert method(batch(), CLOCK).loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (FitNet, {"hint_share": 2}, "key 'method.hint_share' is 2: set it to a share between 0 and 1"),
+        (FitNet, {"student": "mlp-xs"}, "does not say which of its layers follow one another: name them"),
+        (FitNet, {"hint": "layers.7"}, "unknown layer of 'fresh:zoo:cnn-xs': 'layers.7': did you mean"),
+        (Feature, {"weight": -1}, "key 'method.weight' is -1: set it to a number of at least 0"),
+        (Attention, {"student_layers": ["layers.0"]}, "names 1 layers and method.teacher_layers 2: name as many"),
+        (
+            Attention,
+            {"student": "mlp-xs", "student_layers": ["hidden", "hidden"]},
+            "give one place, where no attention can be",
+        ),
+        (Relational, {"angle_weight": -1}, "key 'method.angle_weight' is -1: set it to a number of at least 0"),
+    ],
+)
+def test_mistakes(kind, settings, message):
+    with pytest.raises(UserError) as caught:
+        build(kind, **settings)
+    assert message in str(caught.value)
+
+
+def test_answers_are_checked():
+    with pytest.raises(UserError, match=r"key 'method.answers.kl' is -1: set it to a number of at least 0"):
+        Answers(kl=-1)
+    with pytest.raises(UserError, match=r"key 'method.answers.temperature' is 0: set it to a number above 0"):
+        Answers(temperature=0)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_one_teacher_is_needed(count):
+    frozen = {f"teacher{number}": Frozen(network("cnn-xs", number)) for number in range(1, count + 1)}
+    with pytest.raises(
+        UserError, match="compares a student with one other network and (needs a teacher|takes one teacher, 2)"
+    ):
+        Feature(network("vit-xs", 0), frozen)

@@ -1,0 +1,272 @@
+"""Interactive communication against its equations written out, and what it must leave alone."""
+
+import copy
+import os
+import signal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+from osmose import api
+from osmose.data.batch import Batch
+from osmose.engine.clock import Clock
+from osmose.engine.interrupt import Interrupted
+from osmose.errors import UserError
+from osmose.methods.communication import Message
+from osmose.methods.guided import Answers
+from osmose.methods.interactive import Interactive, Warmup
+from osmose.models import load_model
+from osmose.signals import Frozen
+
+X = torch.rand(6, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(6) % 4
+CLOCK = Clock(step=0, steps_per_epoch=2, epochs=4, batch_size=6)
+
+
+def network(name, seed):
+    return load_model(f"fresh:zoo:{name}", num_classes=4, channels=1, image_size=(12, 12), seed=seed)
+
+
+def build(student="vit-xs", teacher="vit-s", **settings):
+    frozen = {"teacher1": Frozen(network(teacher, 1)), "initial": Frozen(network(student, 2))}
+    torch.manual_seed(3)
+    method = Interactive(network(student, 0), frozen, **{"message": Message(width=5), **settings})
+    method.fit_to((1, 12, 12), torch.arange(6))
+    return method, frozen["teacher1"].network
+
+
+def batch():
+    return Batch(torch.arange(6), 0, X, Y)
+
+
+def speak(side, state):
+    """The message of tokens [B, N, E], the encoder's layers one by one (both levels have the same width here)."""
+    first, (act, second, norm) = side.first["low"], side.encoder
+    return norm(second(act(first(state))))
+
+
+def hear(side, message):
+    first, act, second = side.decoder
+    return second(act(first(message)))
+
+
+def low_high(network):
+    """The states of a ViT behind its first and its last layer, by its own modules."""
+    body = network.body
+    low = body.layers[0](body.patches(network._prepare(X)) + body.position)
+    return low, body.layers[1:](low)
+
+
+def relative(found, state):
+    return ((found - state) ** 2).mean() / (state**2).mean()
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+@pytest.mark.parametrize("speak_from", ["low", "high"])
+def test_the_loss_is_its_equations_written_out(rounds, speak_from):
+    weights = {"interact_weight": 2.0, "message_weight": 3.0, "state_weight": 5.0}
+    method, teacher = build(rounds=rounds, speak_from=speak_from, answers=Answers(labels=0.5), **weights)
+    (s_g, t_g), (s_h, t_h) = low_high(method.student), low_high(teacher)
+    g, h = method.student_side, method.teacher_side
+    interact, u = 0.0, s_g if speak_from == "low" else t_g
+    for _ in range(rounds):
+        interpreted = teacher.body.layers[1:](hear(h, speak(g, u)))
+        u = method.student.body.layers[1:](hear(g, speak(h, interpreted)))
+        interact = interact + relative(u, t_g)
+    same = ((speak(g, s_g) - speak(h, s_h)) ** 2).mean() + ((speak(g, t_g) - speak(h, t_h)) ** 2).mean()
+    own = sum(
+        relative(hear(side, message), state)
+        for side, state in ((g, s_g), (h, s_h))
+        for message in (speak(g, s_g), speak(h, s_h))
+    )
+    expected = 0.5 * F.cross_entropy(method.student(X).logits, Y) + 2 * interact + 3 * same + 5 * own
+    step = method(batch(), CLOCK)
+    torch.testing.assert_close(step.loss, expected)
+    assert ("interact" in step.parts) == (rounds > 0)  # none leaves the consistency losses alone
+
+
+@pytest.mark.parametrize("interact_on", ["high", "low", "messages"])
+@pytest.mark.parametrize("stop_gradient", [True, False])
+def test_what_a_round_is_compared_by(interact_on, stop_gradient):
+    alone = {"message_weight": 0.0, "state_weight": 0.0, "answers": Answers(labels=0.0)}
+    method, teacher = build(interact_on=interact_on, stop_gradient=stop_gradient, relative=False, **alone)
+    g, h = method.student_side, method.teacher_side
+    s_g, t_g = low_high(method.student)
+    question = speak(g, t_g)
+    answer = speak(h, teacher.body.layers[1:](hear(h, question)))
+    back = hear(g, answer)
+    found, own = {
+        "high": (method.student.body.layers[1:](back), t_g),
+        "low": (back, s_g),
+        "messages": (answer, question),
+    }[interact_on]
+    expected = ((found - (own.detach() if stop_gradient else own)) ** 2).mean()
+    loss = method(batch(), CLOCK).loss
+    torch.testing.assert_close(loss, expected)
+    parameters = list(method.parameters())
+    for ours, plain in zip(
+        torch.autograd.grad(loss, parameters, allow_unused=True),
+        torch.autograd.grad(expected, parameters, allow_unused=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_pass_the_frozen_teacher_into_both_sides():
+    method, teacher = build(message_weight=0.0, state_weight=0.0, answers=Answers(labels=0.0))
+    before = copy.deepcopy(teacher.state_dict())
+    method(batch(), CLOCK).loss.backward()
+    for side in (method.student_side, method.teacher_side):
+        assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in side.parameters())
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in teacher.parameters())
+    owned = {id(one) for player in method.players().values() for group in player.groups for one in group.parameters}
+    assert owned.isdisjoint(map(id, teacher.parameters()))
+    assert owned == set(map(id, method.parameters()))
+    assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+
+
+def test_noise_is_that_of_the_clock_and_moves_what_the_teacher_hears():
+    method, _ = build(noise=0.5)
+    losses = [method(batch(), clock).parts["interact"] for clock in (CLOCK, CLOCK, Clock(**{**vars(CLOCK), "step": 1}))]
+    assert losses[0] == losses[1] != losses[2]
+    quiet, _ = build()
+    assert quiet(batch(), CLOCK).parts["interact"] not in losses
+
+
+@pytest.mark.parametrize(("student", "teacher"), [("cnn-s", "vit-s"), ("vit-s", "resnet-s"), ("mixer-s", "cnn-xs")])
+def test_any_two_families_communicate(student, teacher):
+    method, _ = build(student, teacher, rounds=2)
+    method.train()
+    running = {name: one.clone() for name, one in method.student.named_buffers() if "running" in name}
+    plain = copy.deepcopy(method.student)
+    step = method(batch(), CLOCK)
+    assert step.loss.isfinite()
+    step.loss.backward()
+    assert all(one.grad is not None for one in method.student_side.parameters())
+    plain(X)
+    for name in running:  # what it hears does not count as images that it saw
+        torch.testing.assert_close(method.student.get_buffer(name), plain.get_buffer(name))
+
+
+def test_encoders_of_levels_with_other_widths_have_another_first_layer():
+    method, _ = build("cnn-xs", "vit-xs")
+    assert method.student_side.first["low"] is not method.student_side.first["high"]
+    assert method.teacher_side.first["low"] is method.teacher_side.first["high"]
+
+
+def test_the_warm_up_says_who_moves():
+    method, _ = build(warmup=Warmup(student=2, communicators=3))
+    moving = [method.moving(Clock(**{**vars(CLOCK), "step": step})) for step in range(6)]
+    assert moving == [("student",)] * 2 + [("communicators",)] * 3 + [None]
+    assert set(method(batch(), CLOCK).parts) == {"labels"}
+    assert set(method(batch(), Clock(**{**vars(CLOCK), "step": 2})).parts) == {
+        "labels",
+        "interact",
+        "messages",
+        "states",
+    }
+
+
+RUN = {"student": "fresh:zoo:vit-xs", "teacher": "fresh:zoo:cnn-xs", "epochs": 2, "batch_size": 40, "threads": 1}
+
+
+def test_a_run_with_a_warm_up_moves_one_player_at_a_time(grey, tmp_path):
+    """With as many steps of warm-up as the run has, the student does not know that there is a teacher."""
+    optimiser = {"lr": 0.5}
+    warmup = {"student": 20}
+    warm = api.transfer(
+        output=tmp_path / "a",
+        data=grey,
+        method={"name": "interactive", "warmup": warmup, "optimiser": optimiser},
+        **RUN,
+    )
+    alone = api.transfer(
+        output=tmp_path / "b", data=grey, method={"name": "supervised", "optimiser": {**optimiser, "schedule": "constant",
+        "weight_decay": 1e-3}}, **{**RUN, "teacher": None},
+    )  # fmt: skip
+    for key, tensor in load_file(warm.folder / "student.safetensors").items():
+        assert torch.equal(tensor, load_file(alone.folder / "student.safetensors")[key])
+
+
+@pytest.mark.parametrize("at", [3, 9, 12])
+def test_a_killed_run_goes_on_to_the_same_bits(at, execute, left, after_step, tmp_path):
+    """While the student alone moves, while the communicators do, and after."""
+    method = {
+        "name": "interactive",
+        "warmup": {"student": 6, "communicators": 4},
+        "noise": 0.1,
+        "optimiser": {"lr": 0.01},
+    }
+    settings = {"method": method, "student": "fresh:zoo:vit-xs"}
+    execute(tmp_path / "whole", **settings)
+    after_step(at, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        execute(tmp_path / "run", **settings)
+    execute(tmp_path / "run", **settings)
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["interactive", "fitnet", "feature", "attention", "relational"])
+def test_states_from_a_store_change_nothing(name, grey, tmp_path):
+    settings = {**RUN, "data": grey, "method": {"name": name, "optimiser": {"lr": 0.01}}}
+    live = api.transfer(output=tmp_path / "live", **settings)
+    for folder in ("fills", "reads"):
+        stored = api.transfer(output=tmp_path / folder, signals={"store": str(tmp_path / "store")}, **settings)
+        for key, tensor in load_file(live.folder / "student.safetensors").items():
+            assert torch.equal(tensor, load_file(stored.folder / "student.safetensors")[key])
+    assert list((tmp_path / "store").iterdir())
+
+
+def test_the_product_is_a_plain_network(grey, tmp_path):
+    result = api.transfer(output=tmp_path / "run", data=grey, method="interactive", **RUN)
+    loaded = load_model(f"file:{tmp_path / 'run'}")
+    names = set(load_file(tmp_path / "run" / "student.safetensors"))
+    assert names == set(network("vit-xs", 0).body.state_dict())
+    x = torch.rand(2, 1, 12, 12)
+    assert torch.equal(loaded.eval()(x).logits, result.student.eval()(x).logits)
+
+
+def test_a_teacher_with_other_classes_is_welcome(grey, tmp_path):
+    class Other(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Conv2d(1, 6, 3, 2), nn.Conv2d(6, 8, 3, 2))
+            self.head = nn.Linear(8, 9)
+
+        def forward(self, x):
+            return self.head(self.layers(x).mean((2, 3)))
+
+    settings = {**RUN, "teacher": Other(), "data": grey, "output": tmp_path / "run"}
+    assert api.transfer(method="interactive", **settings).numbers["accuracy_after"] > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rounds": -1}, "key 'method.rounds' is -1: set it to at least 0"),
+        ({"noise": -0.1}, "key 'method.noise' is -0.1: set it to a number of at least 0"),
+        (
+            {"teacher_low": "layers.1", "teacher_high": "layers.0"},
+            "layer 'layers.0' of 'fresh:zoo:vit-s' does not come behind",
+        ),
+        ({"student_low": "layers.0.norm1"}, "'fresh:zoo:vit-xs' cannot be cut at layer 'layers.0.norm1'"),
+        ({"student": "mlp-xs"}, "'fresh:zoo:mlp-xs' does not say which of its layers follow one another"),
+    ],
+)
+def test_mistakes(settings, message):
+    with pytest.raises(UserError) as caught:
+        build(**settings)
+    assert message in str(caught.value)
+
+
+def test_settings_of_messages_and_warm_up_are_checked():
+    for make, message in (
+        (lambda: Message(width=0), "key 'method.message.width' is 0: set it to at least 1"),
+        (lambda: Message(depth=-1), "key 'method.message.depth' is -1: set it to at least 0"),
+        (lambda: Warmup(student=-1), "key 'method.warmup.student' is -1: set it to at least 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make()
