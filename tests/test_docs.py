@@ -72,6 +72,7 @@ def _without_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands are written for the repository's root; data folders and weights that they name need not be there."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(recipe, "find", lambda name: None)
+    monkeypatch.setattr(recipe, "find_ratings", lambda name: None)
     monkeypatch.setattr(execution, "check_names", lambda recipes: None)
     monkeypatch.setattr(grid, "check_names", lambda recipes: None)
 

@@ -89,6 +89,25 @@ def test_a_new_head_keeps_the_body(start, packaged, tmp_path):
         load_model(f"head:{name}")
 
 
+def test_the_first_blocks_of_a_trained_network(tmp_path):
+    whole = load_model("zoo:vit-m")
+    network = load_model("head:zoo:vit-m,depth=2", num_classes=3)
+    old, new = whole.body.state_dict(), network.body.state_dict()
+    assert {key for key in old if key not in new} == {key for key in old if key.startswith(("layers.2.", "layers.3."))}
+    assert {key for key in new if new[key].shape != old[key].shape or not torch.equal(new[key], old[key])} == {
+        "head.weight",
+        "head.bias",
+    }
+    network.save(tmp_path / "blocks.safetensors")
+    assert equal(network, load_model(f"file:{tmp_path}/blocks.safetensors"))
+    with pytest.raises(
+        UserError, match=r"'head:zoo:vit-m,width=40': 'position' has no trained weights of this shape in"
+    ):
+        load_model("head:zoo:vit-m,width=40", num_classes=3)
+    with pytest.raises(UserError, match=r"'head:zoo:vit-m,debth=2' cannot be built: .*debth"):
+        load_model("head:zoo:vit-m,debth=2", num_classes=3)
+
+
 @needs_timm
 def test_timm_weights_bring_their_preprocessing_and_classes(monkeypatch):
     load_model("fresh:timm:test_resnet")

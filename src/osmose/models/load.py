@@ -33,7 +33,8 @@ def load_model(
     Names are `zoo:NAME` (packaged weights), `timm:NAME` (weights from the hub), `file:PATH` (a file of `Network.save`
     or a run's folder), `fresh:zoo:NAME` and `fresh:timm:NAME` (the architecture with new weights for the data described
     here), and `head:` before a trained name (its weights with a new head for the data's classes). Arguments of the
-    architecture may follow the name: `fresh:zoo:vit-s,patch=4,width=96`. New weights are drawn from the named random
+    architecture may follow the name: `fresh:zoo:vit-s,patch=4,width=96`; `head:zoo:vit-m,depth=2` are the first two blocks of a
+    trained network. New weights are drawn from the named random
     stream; torch's global generators are left as they were.
 
     Args:
@@ -107,7 +108,7 @@ def _by_name(name: str, request: Request) -> Network:
     elif not hasattr(origin, "trained"):
         raise UserError(f"'{name}': '{rest}' names an architecture that has no weights here; use 'fresh:{rest}'")
     elif way == "head":
-        network = _new_head(origin.trained(key, request), request)
+        network = _new_head(origin.trained(key, replace(request, options={})), request)
     else:
         network = origin.trained(key, request)
     return network
@@ -117,16 +118,43 @@ def _new_head(network: Network, request: Request) -> Network:
     if request.num_classes is None:
         raise UserError(f"'{request.name}' needs the data's classes for its head: give classes or num_classes")
     assert network.architecture is not None, "what has a name can be rebuilt"
-    network.body.reset_classifier(request.num_classes)
-    arguments = network.architecture["arguments"] | {"num_classes": request.num_classes}
+    arguments = network.architecture["arguments"] | request.options | {"num_classes": request.num_classes}
+    body = network.body
+    if request.options:
+        body = _smaller(network, arguments, request.name)
+    body.reset_classifier(request.num_classes)
     return Network(
-        network.body,
+        body,
         name=request.name,
         architecture=network.architecture | {"arguments": arguments},
         preprocessing=network.preprocessing,
         classes=request.classes,
         num_classes=request.num_classes,
     )
+
+
+def _smaller(network: Network, arguments: dict[str, Any], name: str) -> nn.Module:
+    """The network's architecture with other arguments, and those of its weights that have a place there.
+
+    Raises:
+        UserError: when a weight of it, but for the classifier's, is not one of the network's.
+    """
+    assert network.architecture is not None, "what has a name can be rebuilt"
+    try:
+        body: Any = source(network.architecture["source"]).build(network.architecture["name"], arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"'{name}' cannot be built: {error}") from error
+    own, given = body.state_dict(), network.body.state_dict()
+    classifier = {id(parameter) for parameter in body.get_classifier().parameters()}
+    heads = {key for key, parameter in body.named_parameters() if id(parameter) in classifier}
+    foreign = [key for key in own if key not in heads and (key not in given or given[key].shape != own[key].shape)]
+    if foreign:
+        raise UserError(
+            f"'{name}': '{foreign[0]}' has no trained weights of this shape in '{network.name}': only fewer layers can be kept, "
+            "as depth=4"
+        )
+    body.load_state_dict({key: value for key, value in given.items() if key in own and key not in heads}, strict=False)
+    return body
 
 
 def _check_finite(network: Network) -> None:
