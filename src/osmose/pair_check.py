@@ -117,7 +117,7 @@ def _try(who: str, network: Network, data: Dataset) -> None:
             "images of this size, or load_model(module, size=...) with the size it takes"
         ) from error
     network.train(was_training)
-    if logits.shape != (2, network.num_classes):
+    if network.num_classes and logits.shape != (2, network.num_classes):
         raise UserError(
             f"{who} gives outputs of shape {list(logits.shape)} for 2 images, where [2, {network.num_classes}] was expected: "
             "give a module that returns one row of logits an image"

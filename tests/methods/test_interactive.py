@@ -229,18 +229,32 @@ def test_the_product_is_a_plain_network(grey, tmp_path):
     assert torch.equal(loaded.eval()(x).logits, result.student.eval()(x).logits)
 
 
-def test_a_teacher_with_other_classes_is_welcome(grey, tmp_path):
-    class Other(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = nn.Sequential(nn.Conv2d(1, 6, 3, 2), nn.Conv2d(6, 8, 3, 2))
-            self.head = nn.Linear(8, 9)
+class Other(nn.Module):
+    """A teacher of nine classes, or of none."""
 
-        def forward(self, x):
-            return self.head(self.layers(x).mean((2, 3)))
+    def __init__(self, classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 6, 3, 2), nn.Conv2d(6, 8, 3, 2))
+        if classes:
+            self.head = nn.Linear(8, classes)
 
-    settings = {**RUN, "teacher": Other(), "data": grey, "output": tmp_path / "run"}
-    assert api.transfer(method="interactive", **settings).numbers["accuracy_after"] > 0
+    def forward(self, x):
+        x = self.layers(x)
+        return self.head(x.mean((2, 3))) if hasattr(self, "head") else x
+
+
+@pytest.mark.parametrize("classes", [9, 0])
+@pytest.mark.parametrize("method", ["interactive", "feature"])
+def test_a_teacher_with_other_classes_or_none_is_welcome(method, classes, grey, tmp_path):
+    torch.manual_seed(0)
+    settings = {**RUN, "teacher": Other(classes), "data": grey, "output": tmp_path / "run"}
+    numbers = api.transfer(method={"name": method, "optimiser": {"lr": 0.01}}, **settings).numbers
+    assert numbers["accuracy_after"] > 0
+    assert not any(
+        "teacher" in key or "flips" in key for key in numbers if key not in ("teacher", "cost")
+    )  # its answers mean nothing
+    with pytest.raises(UserError, match=f"knows {classes} classes"):
+        api.transfer(method="distill", **{**settings, "output": tmp_path / "other"})
 
 
 @pytest.mark.parametrize(

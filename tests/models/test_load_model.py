@@ -100,6 +100,8 @@ def test_the_first_blocks_of_a_trained_network(tmp_path):
     }
     network.save(tmp_path / "blocks.safetensors")
     assert equal(network, load_model(f"file:{tmp_path}/blocks.safetensors"))
+    whole.save(tmp_path / "whole.safetensors")
+    assert equal(load_model(f"head:file:{tmp_path}/whole.safetensors,depth=2", num_classes=3), network)
     with pytest.raises(
         UserError, match=r"'head:zoo:vit-m,width=40': 'position' has no trained weights of this shape in"
     ):

@@ -169,10 +169,16 @@ def test_a_plain_modules_features_are_flattened():
     assert network(torch.rand(2, 1, 8, 8)).features.shape == (2, 2 * 8 * 8)
 
 
-def test_modules_that_cannot_be_read_are_refused():
-    with pytest.raises(UserError, match=r"no nn\.Linear to read features from"):
-        load_model(nn.Sequential(nn.Conv2d(1, 10, 1), nn.Flatten()))
+def test_a_module_without_a_head_gives_features():
+    network = load_model(nn.Sequential(nn.Conv2d(1, 5, 1), nn.AdaptiveAvgPool2d(1)))
+    said = network(torch.rand(2, 1, 8, 8))
+    assert network.num_classes == 0
+    assert said.features.shape == (2, 5)
+    with pytest.raises(UserError, match=r"has no nn\.Linear for a classifier: end it in one"):
+        _ = network.head
 
+
+def test_modules_that_cannot_be_read_are_refused():
     class Two(Plain):
         def forward(self, x):
             return super().forward(x), x

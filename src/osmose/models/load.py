@@ -84,7 +84,7 @@ def show_models() -> list[dict[str, Any]]:
 def _by_name(name: str, request: Request) -> Network:
     way, _, rest = name.partition(":") if name.startswith(("fresh:", "head:")) else ("", "", name)
     prefix, colon, key = rest.partition(":")
-    if prefix != "file":
+    if prefix != "file" or not Path(key).exists():
         key, comma, options = key.partition(",")
         request = replace(request, options={**request.options, **(arguments(name, options) if comma else {})})
     if not colon or prefix not in SOURCES:

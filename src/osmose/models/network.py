@@ -51,7 +51,7 @@ class Network(Predictor):
     """A classifier or regressor with its own preprocessing.
 
     A body with timm's methods `forward_features`, `forward_head` and `get_classifier` is run by them. Of any other
-    module the features are what its last `nn.Linear` reads.
+    module the features are what its last `nn.Linear` reads, or, where it has none, what it gives.
 
     Args:
         body: maps normalised images [B, channels, H, W], or whole numbers [B, ...], to logits [B, C].
@@ -59,13 +59,13 @@ class Network(Predictor):
         architecture: what rebuilds the body: "source", "name" and "arguments", all JSON; None: it cannot be rebuilt.
         preprocessing: what the body expects of images; None: it takes whole numbers.
         classes: names of the classes in the order of the logits; None: unknown.
-        num_classes: C.
+        num_classes: C; 0 for a body without a head, which can only be a teacher of what its layers give.
 
     Attributes:
         channels_last: whether the body's layers give maps whose channels come last.
 
     Raises:
-        UserError: when the class names do not fit the logits or the body has no linear layer to read features from.
+        UserError: when the class names do not fit the logits.
     """
 
     mean: Tensor
@@ -102,9 +102,10 @@ class Network(Predictor):
             # head do not.
             self._direct = isinstance(self.body.get_classifier(), nn.Linear) and not getattr(body, "aux_head", None)
         else:
-            self._head_name = last_linear(body, name)
+            self._head_name = last_linear(body)
             self._seen: Tensor | None = None
-            self.head.register_forward_pre_hook(self._see)
+            if self._head_name:
+                self.head.register_forward_pre_hook(self._see)
 
     def listen(self, paths: Iterable[str]) -> None:
         """Let `Outputs.states` hold what these layers give, from the next forward pass on.
@@ -130,8 +131,14 @@ class Network(Predictor):
 
     @property
     def head(self) -> nn.Module:
-        """The classifier, the last linear layer (for a network with two heads a list of both)."""
+        """The classifier, the last linear layer (for a network with two heads a list of both).
+
+        Raises:
+            UserError: when there is none.
+        """
         if not self._staged:
+            if not self._head_name:
+                raise UserError(f"'{self.name}' has no nn.Linear for a classifier: end it in one")
             head: nn.Module = self.body.get_submodule(self._head_name)
             return head
         classifier = self.body.get_classifier()
@@ -216,6 +223,8 @@ class Network(Predictor):
             raise UserError(
                 f"'{self.name}' returns {type(logits).__name__}: give a module that returns its logits alone"
             )
+        if not self._head_name:
+            return Outputs(logits.flatten(1), logits.flatten(1), None)
         features, self._seen = self._seen, None
         if features is None:
             raise UserError(
@@ -239,12 +248,7 @@ class Network(Predictor):
         return super().about() | {"classes": self.classes, "num_classes": self.num_classes}
 
 
-def last_linear(body: nn.Module, name: str) -> str:
-    """The path in `body` of its last linear layer; `UserError`, which calls the network `name`, where there is none."""
+def last_linear(body: nn.Module) -> str:
+    """The path in `body` of its last linear layer; empty where there is none."""
     linear: list[str] = [path for path, module in body.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise UserError(
-            f"'{name}' has no nn.Linear to read features from: end it in one, or give it timm's methods "
-            "forward_features, forward_head and get_classifier"
-        )
-    return linear[-1]
+    return linear[-1] if linear else ""

@@ -131,10 +131,17 @@ class ImageTask(NetworkTask):
         return ViewFeed(loader, self.recipe.view, device, self.recipe.blend, self.data.num_classes)
 
     def measure(self, students: Mapping[str, Predictor], device: torch.device) -> Measured:
-        return measure(self.recipe, self.data, self.initial, self.teachers, students, device)
+        comparable = {role: one for role, one in self.teachers.items() if _knows(one, self.data)}
+        return measure(self.recipe, self.data, self.initial, comparable, students, device)
 
     def few(self, device: torch.device) -> Batch:
         train = self.data.train
         few = train.subset(torch.linspace(0, len(train) - 1, min(_FEW, len(train))).long())
         x = Views.plain(few.inputs.read(torch.arange(len(few)))).to(device)
         return Batch(index=few.index, view=None, x=x, y=few.labels)
+
+
+def _knows(network: Network, data: Dataset) -> bool:
+    """Whether a network's answers are about the data's classes; a teacher of what its layers give need not know them."""
+    same_names = not (network.classes and data.classes) or network.classes == data.classes
+    return network.num_classes == (data.num_classes or 1) and same_names

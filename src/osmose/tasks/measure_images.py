@@ -39,7 +39,7 @@ def measure(
         recipe: the run's recipe.
         data: the data.
         initial: the student before the run.
-        teachers: the teachers, by role.
+        teachers: the teachers that know the data's classes, by role.
         students: "after", the student of the last epoch, whose numbers are the top level; and "chosen", that of the epoch with
             the best held-out score.
         device: where the networks run.

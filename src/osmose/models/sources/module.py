@@ -14,7 +14,8 @@ def wrap(module: nn.Module, request: Request) -> Network:
     data of ratings, users and items, int64 [B, 2], to ratings [B, 1].
 
     Its channels are as many as `mean` or `std` has numbers, else its first convolution's, else the data's, else 3.
-    Its classes are as many as `num_classes` of the module says, else as its last linear layer has outputs.
+    Its classes are as many as `num_classes` of the module says, else as its last linear layer has outputs; 0 where it
+    has none, and gives features.
     """
     if request.ratings is not None:
         request.check_options()
@@ -25,7 +26,8 @@ def wrap(module: nn.Module, request: Request) -> Network:
     channels = len(mean or std or ()) or next(convolutions, None) or request.channels or 3
     num_classes: Any = getattr(module, "num_classes", None)
     if not isinstance(num_classes, int):
-        num_classes = module.get_submodule(last_linear(module, request.name)).out_features
+        linear = last_linear(module)
+        num_classes = module.get_submodule(linear).out_features if linear else 0
     return Network(
         module,
         name=request.name,
