@@ -98,6 +98,14 @@ def test_settings_are_crossed_where_a_variant_does_not_fix_them() -> None:
     assert cells[1].row({})["settings"] == "epochs=1, method.optimiser.lr=0.01"
 
 
+def test_a_teacher_of_each_seed() -> None:
+    cells = grid.expand(study(teachers=["fresh:zoo:vit-xs,depth=$seed"], methods={"kl": {}}, seeds=[3, 4]))
+    assert {(cell.recipe.seed, cell.recipe.teacher) for cell in cells} == {
+        (3, "fresh:zoo:vit-xs,depth=3"),
+        (4, "fresh:zoo:vit-xs,depth=4"),
+    }
+
+
 def test_controls_fix_their_teacher() -> None:
     cells = grid.expand(study(methods={"self": {"teacher": "$student"}, "random": {"teacher": "fresh:zoo:vit-xs"}}))
     assert [(cell.method, cell.recipe.student, cell.recipe.teacher) for cell in cells] == [

@@ -9,8 +9,8 @@ A study is a mapping of these keys, all of them optional:
 - `seeds`: seeds of the runs.
 - `skip_same`: leave out a student that would be its own teacher (default true).
 
-Every combination is a run, but what a variant fixes itself (`teacher`, `seed`, a setting) is not varied for it. `$student` in
-the name of a teacher stands for the student's name. Where the study leaves `threads` open, runs share the machine's cores.
+Every combination is a run, but what a variant fixes itself (`teacher`, `seed`, a setting) is not varied for it. In the name of a
+teacher `$student` stands for the student's name and `$seed` for the run's seed. Where the study leaves `threads` open, runs share the machine's cores.
 """
 
 import json
@@ -195,7 +195,7 @@ def _variant(
             except UserError as error:
                 raise UserError(f"study method '{method}': {error}" if method else str(error)) from None
             recipe = replace(resolved, **cast)
-            recipe = replace(recipe, teacher=_named(recipe.teacher, recipe.student))
+            recipe = replace(recipe, teacher=_named(recipe.teacher, recipe))
             label = method or recipe.method["name"]
             yield Cell(name=_name(label, setting, recipe), method=label, settings=setting, recipe=recipe)
 
@@ -281,10 +281,13 @@ def _fixes(variant: Any, key: str) -> bool:
     return isinstance(variant, Mapping) and first in variant and (not rest or _fixes(variant[first], rest))
 
 
-def _named(teacher: str | list[str] | None, student: str) -> str | list[str] | None:
-    if isinstance(teacher, list):
-        return [name.replace("$student", student) for name in teacher]
-    return teacher and teacher.replace("$student", student)
+def _named(teacher: str | list[str] | None, recipe: Recipe) -> str | list[str] | None:
+    """The teacher's name, or names, with the run's student and seed in the place of `$student` and `$seed`."""
+
+    def one(name: str) -> str:
+        return name.replace("$student", recipe.student).replace("$seed", str(recipe.seed))
+
+    return [one(name) for name in teacher] if isinstance(teacher, list) else teacher and one(teacher)
 
 
 def _name(method: str, settings: Plain, recipe: Recipe) -> str:
