@@ -47,6 +47,16 @@ def state(network, path, x=X):
     return seen[0]
 
 
+def same(method, clock, expected):
+    """The method's loss, and its gradients in everything that trains, are those of a loss that the test wrote out."""
+    loss, trained = method(batch(), clock).loss, list(method.parameters())
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    ours, plain = (torch.autograd.grad(one, trained, allow_unused=True) for one in (loss, expected))
+    assert any(one is not None for one in ours)
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
 def test_hints_are_equation_3():
     """Tokens of 4 patches (2x2) against a map of 3x3: each place of the student is interpolated to the teacher's."""
     method, frozen = build(FitNet)
@@ -56,14 +66,14 @@ def test_hints_are_equation_3():
     guessed = method.added["regressor"](ours)
     image = guessed.unflatten(1, (2, 2)).permute(0, 3, 1, 2)
     image = F.interpolate(image, theirs.shape[2:], mode="bilinear")
-    torch.testing.assert_close(method(batch(), CLOCK).loss, 0.5 * ((image - theirs) ** 2).mean())
+    same(method, CLOCK, 0.5 * ((image - theirs.detach()) ** 2).mean())
 
 
 def test_after_its_share_the_hint_is_silent():
     method, frozen = build(FitNet, hint_share=0.5)
     student, teacher = method.student(X).logits, frozen["teacher1"](X).logits
     kl = 9 * F.kl_div((student / 3).log_softmax(-1), (teacher / 3).softmax(-1), reduction="batchmean")
-    torch.testing.assert_close(method(batch(), LATE).loss, F.cross_entropy(student, Y) + kl)
+    same(method, LATE, F.cross_entropy(student, Y) + kl)
     assert set(method(batch(), CLOCK).parts) == {"hint"}
 
 
@@ -81,7 +91,7 @@ def test_features_are_compared_behind_a_projection():
     guessed = student.features @ method.added["projection"].weight.T + method.added["projection"].bias
     relative = ((guessed - teacher.features) ** 2).sum() / (teacher.features**2).sum()
     expected = 0.5 * F.cross_entropy(student.logits, Y) + 2 * relative
-    torch.testing.assert_close(method(batch(), CLOCK).loss, expected)
+    same(method, CLOCK, expected)
 
 
 def test_features_of_layers_by_name():
@@ -89,7 +99,7 @@ def test_features_of_layers_by_name():
     ours, theirs = state(method.student, "layers.1"), state(frozen["teacher1"].network, "layers.0")
     image = method.added["projection"](ours).unflatten(1, (2, 2)).permute(0, 3, 1, 2)
     image = F.interpolate(image, theirs.shape[2:], mode="bilinear")
-    torch.testing.assert_close(method(batch(), CLOCK).loss, ((image - theirs) ** 2).sum() / (theirs**2).sum())
+    same(method, CLOCK, ((image - theirs) ** 2).sum() / (theirs**2).sum())
 
 
 def test_attention_is_equation_2_on_the_smaller_grid():
@@ -101,7 +111,7 @@ def test_attention_is_equation_2_on_the_smaller_grid():
         other = F.adaptive_avg_pool2d((image**2).mean(1, keepdim=True), (2, 2)).flatten(1)
         maps = [each / each.norm(dim=1, keepdim=True) for each in (one, other)]
         expected = expected + 5 * ((maps[0] - maps[1]) ** 2).mean()
-    torch.testing.assert_close(method(batch(), CLOCK).loss, expected)
+    same(method, CLOCK, expected)
 
 
 def test_relations_are_equations_5_and_8():
@@ -123,7 +133,7 @@ def test_relations_are_equations_5_and_8():
 
     (d1, a1), (d2, a2) = relations(ours), relations(theirs)
     expected = 2 * F.huber_loss(d1, d2) + 3 * F.huber_loss(a1, a2)
-    torch.testing.assert_close(method(batch(), CLOCK).loss, expected, rtol=1e-4, atol=1e-5)
+    same(method, CLOCK, expected)
 
 
 @pytest.mark.parametrize("kind", METHODS)
