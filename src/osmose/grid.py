@@ -10,7 +10,8 @@ A study is a mapping of these keys, all of them optional:
 - `skip_same`: leave out a student that would be its own teacher (default true).
 
 Every combination is a run, but what a variant fixes itself (`teacher`, `seed`, a setting) is not varied for it. In the name of a
-teacher `$student` stands for the student's name and `$seed` for the run's seed. Where the study leaves `threads` open, runs share the machine's cores.
+teacher `$student` stands for the student's name and `$seed` for the run's seed. Where the study leaves `threads` open, runs share
+the machine's cores.
 """
 
 import json

@@ -95,6 +95,8 @@ def test_every_layout_gives_the_same_ratings(write, tmp_path):
             "u.data, line 2: it has 3 fields, where 4 were expected",
         ),
         (million, "ratings.dat", "1::9::2.5::88", "1:9:2.5:88", "ratings.dat, line 2: it has 1 fields"),
+        (comma, "ratings.csv", "1,9,2.5", "2,10,2.5", "ratings.csv, line 3: its user has rated this item before"),
+        (comma, "movies.csv", "10,", "9,", "movies.csv, line 3: its item 9 was there before"),
         (comma, "movies.csv", '9,"À, 9 (1995)"', "9,À, 9 (1995)", "movies.csv, line 2: it has 4 fields, where 3 were"),
     ],
 )
@@ -114,12 +116,33 @@ def test_folders_without_ratings(tmp_path):
         read_ratings(tmp_path)
     comma(tmp_path)
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n")
-    with pytest.raises(UserError, match="holds no ratings: its file has no rows"):
+    with pytest.raises(UserError, match="holds no ratings: ratings.csv has no rows"):
         read_ratings(tmp_path)
 
 
 def test_other_encodings_are_named(tmp_path):
     comma(tmp_path)
     (tmp_path / "movies.csv").write_bytes(b"movieId,title,genres\n9,\xc0,War\n")
-    with pytest.raises(UserError, match=r"movies.csv is not utf-8 at byte 23: save it as utf-8"):
+    with pytest.raises(UserError, match=r"movies.csv is not utf-8 \(.*\): save it as utf-8"):
+        read_ratings(tmp_path)
+
+
+def test_what_files_of_others_may_hold(tmp_path):
+    """A mark at the beginning, characters that other programs take for ends of lines, no genres."""
+    comma(tmp_path)
+    movies = tmp_path / "movies.csv"
+    movies.write_text(movies.read_text("utf-8").replace("À", "A\u2028\x85\x0c"), "utf-8-sig")
+    assert len(read_ratings(tmp_path).stars) == 4
+    for file in (movies, tmp_path / "ratings.csv"):
+        file.unlink()
+    million(tmp_path)
+    (tmp_path / "movies.dat").write_text("9::A\x85::(no genres listed)\n10::B::|War|\n", "latin-1")
+    assert read_ratings(tmp_path).genres == ("War",)
+
+
+def test_one_data_set_in_a_folder(tmp_path):
+    recbole(tmp_path)
+    for end in ("inter", "item"):
+        (tmp_path / f"other.{end}").write_text((tmp_path / f"some.{end}").read_text("utf-8"), "utf-8")
+    with pytest.raises(UserError, match=r"holds several data sets \(other, some\): give a folder with one"):
         read_ratings(tmp_path)

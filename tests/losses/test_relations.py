@@ -39,3 +39,10 @@ def test_equal_samples_have_finite_gradients():
     x = torch.ones(3, 2, requires_grad=True)
     (distances(x).sum() + angles(x).sum()).backward()
     assert x.grad.isfinite().all()
+
+
+def test_they_are_computed_wide_whatever_runs_around():
+    plain = distances(X.float()), angles(X.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        for relation, expected in zip((distances, angles), plain, strict=True):
+            torch.testing.assert_close(relation(X.float()), expected)

@@ -81,6 +81,7 @@ def test_hints_train_the_layers_below_them_alone():
     method, _ = build(FitNet)
     method(batch(), CLOCK).loss.backward()
     trained = {name for name, parameter in method.student.body.named_parameters() if parameter.grad is not None}
+    assert trained
     assert all(name.startswith(("position", "patches", "layers.0")) for name in trained)
     assert method.added["regressor"].weight.grad is not None
 
@@ -170,6 +171,12 @@ def test_the_teachers_classes_do_not_matter(kind):
             Attention,
             {"student": "mlp-xs", "student_layers": ["hidden", "hidden"]},
             "give one place, where no attention can be",
+        ),
+        (FitNet, {"answers": ALONE}, "method.answers.labels and .kl are 0, so that there is nothing to learn"),
+        (
+            Feature,
+            {"answers": ALONE, "weight": 0.0},
+            "are 0, so that there is nothing to learn: give one of them a weight",
         ),
         (Relational, {"angle_weight": -1}, "key 'method.angle_weight' is -1: set it to a number of at least 0"),
     ],

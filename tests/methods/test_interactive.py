@@ -14,6 +14,7 @@ from osmose import api
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.interrupt import Interrupted
+from osmose.engine.optimiser import Optimiser
 from osmose.errors import UserError
 from osmose.methods.communication import Message
 from osmose.methods.guided import Answers
@@ -56,12 +57,33 @@ def hear(side, message):
 def low_high(network):
     """The states of a ViT behind its first and its last layer, by its own modules."""
     body = network.body
-    low = body.layers[0](body.patches(network._prepare(X)) + body.position)
+    low = body.layers[0](body.patches(network.prepare(X)) + body.position)
     return low, body.layers[1:](low)
 
 
 def relative(found, state):
-    return ((found - state) ** 2).mean() / (state**2).mean()
+    return ((found - state) ** 2).mean() / (state.detach() ** 2).mean()
+
+
+def test_a_warm_up_as_long_as_the_run_is_refused():
+    method, _ = build(warmup=Warmup(student=4, communicators=4))
+    with pytest.raises(
+        UserError, match="method.warmup takes 4 and 4 steps, and the run has 8: leave some in which both train"
+    ):
+        method.moving(CLOCK)
+
+
+def test_bfloat16_compares_states_of_one_type():
+    method, _ = build(rounds=2)
+    plain = method(batch(), CLOCK).loss
+    seen = []
+    part = method.student_part
+    method.student_part = lambda state: (seen.append(state.dtype), part(state))[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        step = method(batch(), CLOCK)
+    low = method.student.tried((1, 12, 12)).states["layers.0"].dtype
+    assert seen == [low, low] == [torch.float32] * 2
+    torch.testing.assert_close(step.loss, plain, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 3])
@@ -85,6 +107,10 @@ def test_the_loss_is_its_equations_written_out(rounds, speak_from):
     expected = 0.5 * F.cross_entropy(method.student(X).logits, Y) + 2 * interact + 3 * same + 5 * own
     step = method(batch(), CLOCK)
     torch.testing.assert_close(step.loss, expected)
+    trained = list(method.parameters())
+    ours, plain = (torch.autograd.grad(loss, trained, allow_unused=True) for loss in (step.loss, expected))
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     assert ("interact" in step.parts) == (rounds > 0)  # none leaves the consistency losses alone
 
 
@@ -173,22 +199,26 @@ def test_the_warm_up_says_who_moves():
 RUN = {"student": "fresh:zoo:vit-xs", "teacher": "fresh:zoo:cnn-xs", "epochs": 2, "batch_size": 40, "threads": 1}
 
 
-def test_a_run_with_a_warm_up_moves_one_player_at_a_time(grey, tmp_path):
-    """With as many steps of warm-up as the run has, the student does not know that there is a teacher."""
-    optimiser = {"lr": 0.5}
-    warmup = {"student": 20}
-    warm = api.transfer(
-        output=tmp_path / "a",
-        data=grey,
-        method={"name": "interactive", "warmup": warmup, "optimiser": optimiser},
-        **RUN,
-    )
-    alone = api.transfer(
-        output=tmp_path / "b", data=grey, method={"name": "supervised", "optimiser": {**optimiser, "schedule": "constant",
-        "weight_decay": 1e-3}}, **{**RUN, "teacher": None},
-    )  # fmt: skip
-    for key, tensor in load_file(warm.folder / "student.safetensors").items():
-        assert torch.equal(tensor, load_file(alone.folder / "student.safetensors")[key])
+def test_only_encoders_and_decoders_move_in_their_steps(execute, tmp_path):
+    """The student's weights, running statistics and counts stay what they are to the last bit, and so does the teacher."""
+    method = {"name": "interactive", "warmup": {"student": 2, "communicators": 9}, "optimiser": {"lr": 0.05}}
+    settings = {"method": method, "student": "fresh:zoo:cnn-s", "teacher": "fresh:zoo:resnet-s", "checkpoint_every": 4}
+    seen = {}
+
+    def keep(self, clock):
+        if clock.step in (2, 10):
+            seen[clock.step] = {name: value.clone() for name, value in self.state_dict().items()}
+        digest.setdefault("before", self.teacher.network.digest())
+        digest["after"] = self.teacher.network.digest()
+
+    digest = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Interactive, "after_step", keep)
+        execute(tmp_path / "run", **settings)
+    moved = {name for name, value in seen[2].items() if not torch.equal(value, seen[10][name])}
+    assert moved
+    assert all(name.startswith(("student_side.", "teacher_side.")) for name in moved)
+    assert digest["before"] == digest["after"]
 
 
 @pytest.mark.parametrize("at", [3, 9, 12])
@@ -266,6 +296,15 @@ def test_a_teacher_with_other_classes_or_none_is_welcome(method, classes, grey, 
             {"teacher_low": "layers.1", "teacher_high": "layers.0"},
             "layer 'layers.0' of 'fresh:zoo:vit-s' does not come behind",
         ),
+        (
+            {"interact_weight": 0.0, "message_weight": 0.0, "state_weight": 0.0, "answers": Answers(labels=0.0)},
+            "and .state_weight are 0, so that there is nothing to learn: give one of them a weight",
+        ),
+        ({"warmup": Warmup(student=2), "answers": Answers(labels=0.0)}, "method.answers.labels and .kl are 0"),
+        (
+            {"warmup": Warmup(communicators=2), "optimiser": Optimiser(schedule="plateau")},
+            "schedule plateau would end the run",
+        ),
         ({"student_low": "layers.0.norm1"}, "'fresh:zoo:vit-xs' cannot be cut at layer 'layers.0.norm1'"),
         ({"student": "mlp-xs"}, "'fresh:zoo:mlp-xs' does not say which of its layers follow one another"),
     ],
@@ -281,6 +320,11 @@ def test_settings_of_messages_and_warm_up_are_checked():
         (lambda: Message(width=0), "key 'method.message.width' is 0: set it to at least 1"),
         (lambda: Message(depth=-1), "key 'method.message.depth' is -1: set it to at least 0"),
         (lambda: Warmup(student=-1), "key 'method.warmup.student' is -1: set it to at least 0"),
+        (
+            lambda: Answers(target="partition"),
+            "method.answers.target is 'partition' and method.answers.kl is 0: give it a weight",
+        ),
+        (lambda: Answers(target="tacher"), "unknown target 'tacher': did you mean 'teacher'"),
     ):
         with pytest.raises(UserError, match=message):
             make()

@@ -103,11 +103,12 @@ def test_the_first_blocks_of_a_trained_network(tmp_path):
     whole.save(tmp_path / "whole.safetensors")
     assert equal(load_model(f"head:file:{tmp_path}/whole.safetensors,depth=2", num_classes=3), network)
     with pytest.raises(
-        UserError, match=r"'head:zoo:vit-m,width=40': 'position' has no trained weights of this shape in"
+        UserError, match=r"'head:zoo:vit-m,depth=6': 'layers.4.norm1.weight' has no trained weights of this"
     ):
-        load_model("head:zoo:vit-m,width=40", num_classes=3)
-    with pytest.raises(UserError, match=r"'head:zoo:vit-m,debth=2' cannot be built: .*debth"):
-        load_model("head:zoo:vit-m,debth=2", num_classes=3)
+        load_model("head:zoo:vit-m,depth=6", num_classes=3)
+    for option in ("heads=2", "debth=2"):
+        with pytest.raises(UserError, match="does not fit trained weights, of which only layers can be kept: depth=4"):
+            load_model(f"head:zoo:vit-m,{option}", num_classes=3)
 
 
 @needs_timm

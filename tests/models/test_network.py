@@ -74,6 +74,16 @@ def test_a_layer_that_is_listened_to_twice_speaks_once():
     assert len(body[1]._forward_hooks) == 1
 
 
+def test_a_network_that_settles_is_listened_to_no_more():
+    network = load_model("fresh:zoo:vit-xs")
+    network.listen(["layers.0"])
+    copied = copy.deepcopy(network)
+    for one in (network, copied):
+        one.settle()
+        assert one(IMAGES).states == {}
+        assert not one.body.layers[0]._forward_hooks
+
+
 def test_listening_mistakes():
     network = load_model(nn.Sequential(nn.Flatten(), nn.Linear(784, 4)), channels=1)
     with pytest.raises(UserError, match="unknown layer of 'module:Sequential': 'body.1'"):

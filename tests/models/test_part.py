@@ -121,6 +121,39 @@ def test_shared_activations_and_running_statistics():
     torch.testing.assert_close(found, F.relu((x - mean) / (var + 1e-5).sqrt()))
 
 
+class InPlace(nn.Module):
+    """A layer behind the cut changes what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.act, self.head = (
+            nn.Linear(4, 4),
+            nn.Linear(4, 4),
+            nn.ReLU(inplace=True),
+            nn.Linear(4, 3),
+        )
+
+    def forward(self, x):
+        return self.head(self.second(self.act(self.first(x.flatten(1)))))
+
+
+def test_the_state_that_is_given_stays_what_it_is():
+    part = Part(load_model(InPlace(), channels=1), "first", "second", (1, 2, 2))
+    state = torch.randn(3, 4)
+    before = state.clone()
+    part(state)
+    assert torch.equal(state, before)
+
+
+def test_counts_of_batches_stay():
+    network = load_model("zoo:resnet-s").train()
+    norm = network.body.blocks[1].first[1]
+    before = norm.num_batches_tracked.clone()
+    Part(network, "blocks.0", "blocks.2", GREY)(torch.rand(2, 16, 14, 14))
+    assert torch.equal(norm.num_batches_tracked, before)
+    assert norm.momentum == 0.1
+
+
 def test_ratings_are_cut_too():
     network = load_model("fresh:ratings:two-tower,width=3,hidden=4", ratings=FACTS).eval()
     low, *_, high = chain(network)
@@ -148,6 +181,7 @@ def test_ratings_are_cut_too():
             "cannot be cut at layer 'layers.0.attention': what comes behind it",
         ),
         ("zoo:resnet-s", "blocks.0.first", "blocks.2", "cannot be cut at layer 'blocks.0.first'"),
+        ("zoo:resnet-s", "blocks.1.shortcut", "blocks.2", "cannot be cut at layer 'blocks.1.shortcut'"),
     ],
 )
 def test_where_it_cannot_be_cut(name, low, high, message):

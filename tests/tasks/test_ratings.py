@@ -114,6 +114,26 @@ def test_stored_signals_change_nothing(workers, rate, tmp_path):
             assert torch.equal(tensor, load_file(live.folder / "student.safetensors")[key])
 
 
+@pytest.mark.parametrize("name", ["feature", "fitnet", "relational", "interactive"])
+def test_partitions_of_ratings_teach_beside_states(name, rate, tmp_path):
+    rate("teacher", epochs=4)
+    method = {"name": name, "answers": {"kl": 1.0, "target": "partition"}}
+    result = rate("student", teacher=f"file:{tmp_path / 'teacher'}", method=method)
+    assert result.numbers["rmse_after"] < result.numbers["rmse_before"]
+    assert result.numbers["taught_by"].endswith("labels (weight 1)")
+
+
+def test_networks_that_have_seen_the_test_part_are_refused(rate, ratings, tmp_path):
+    rate("teacher")
+    settings = {"teacher": f"file:{tmp_path / 'teacher'}", "method": {"name": "distill"}}
+    for change in ({"split_seed": 1}, {"test": 0.3}):
+        with pytest.raises(
+            UserError, match="or has seen ratings of its test part: train it anew on these, with the same data"
+        ):
+            rate("student", data={"name": ratings, **change}, **settings)
+    rate("student", data={"name": ratings, "heldout": 0.2, "genre": "War"}, **settings)
+
+
 class Mean(nn.Module):
     """A user's module: a number for each item."""
 

@@ -10,16 +10,17 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from osmose.errors import UserError
 
-_NONE = "(no genres listed)"
 _LAYOUTS = "NAME.inter and NAME.item, u.data and u.item, ratings.dat and movies.dat, or ratings.csv and movies.csv"
 
 
@@ -45,154 +46,239 @@ class RatingTable:
 
 
 @dataclass(frozen=True)
-class _Rating:
-    place: str
-    user: str
-    item: str
-    stars: str
+class _Rows:
+    """The rows of a file, each cut into fields, with the numbers of their lines.
+
+    Attributes:
+        file: the file.
+        cut: what makes fields of a line.
+        encoding: of the file.
+        fields: how many a row has; None for as many as the first.
+    """
+
+    file: Path
+    cut: Callable[[str], list[str]]
+    encoding: str = "utf-8-sig"
+    fields: int | None = None
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        fields = self.fields
+        try:
+            with self.file.open(encoding=self.encoding) as lines:
+                for number, line in enumerate(lines, start=1):
+                    if not line.strip():
+                        continue
+                    row = self.cut(line.rstrip("\n"))
+                    fields = fields or len(row)
+                    if len(row) != fields:
+                        raise self.damaged(number, f"it has {len(row)} fields, where {fields} were expected")
+                    yield number, row
+        except UnicodeDecodeError as error:
+            encoding = self.encoding.removesuffix("-sig")
+            raise UserError(f"{self.file} is not {encoding} ({error.reason}): save it as {encoding}") from None
+        except OSError as error:
+            raise UserError(f"cannot read {self.file}: {error.strerror}") from None
+
+    def damaged(self, line: int, reason: str) -> UserError:
+        """The error for a row."""
+        return UserError(f"{self.file}, line {line}: {reason}: mend the row, or take it out")
+
+    def columns(self, *wanted: tuple[str, ...]) -> list[int]:
+        """Where the columns are whose names the first row gives; of each several names are known."""
+        _, first = next(iter(self), (0, []))
+        names = [name.partition(":")[0] for name in first]
+        for known in wanted:
+            if not set(known) & set(names):
+                raise UserError(f"{self.file} has no column {' or '.join(known)}, only {', '.join(names)}: add it")
+        return [names.index(next(name for name in known if name in names)) for known in wanted]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Ratings and items in their files.
+
+    Attributes:
+        ratings: the rows of ratings.
+        columns: where a row has user, item and stars.
+        items: the rows of items.
+        name: where a row has the item.
+        genres: what gives the genres of a row; raises ValueError with the reason where it cannot.
+        heading: whether the first rows are headings.
+    """
+
+    ratings: _Rows
+    columns: Sequence[int]
+    items: _Rows
+    name: int
+    genres: Callable[[list[str]], list[str]]
+    heading: bool
 
 
 def read_ratings(folder: Path) -> RatingTable:
     """The ratings in a folder.
 
     Raises:
-        UserError: when no layout fits the files, or for the first row that is damaged, by file and line.
+        UserError: when no layout fits the files, or for the first row that is damaged or repeated, by file and line.
     """
-    for reader in (_recbole, _hundred_thousand, _dat, _comma):
-        found = reader(folder)
-        if found:
-            return _table(*found, folder)
+    for find in (_recbole, _hundred_thousand, _dat, _comma):
+        layout = find(folder)
+        if layout:
+            return _table(layout)
     raise UserError(f"{folder} holds no ratings: give a folder with {_LAYOUTS}")
 
 
-_Found = tuple[Iterator[_Rating], Mapping[str, list[str]]]
-"""Ratings, and the genres of each item."""
-
-
-def _recbole(folder: Path) -> _Found | None:
-    pairs = [(file, file.with_suffix(".item")) for file in sorted(folder.glob("*.inter"))]
-    pairs = [(ratings, items) for ratings, items in pairs if items.exists()]
-    if not pairs:
+def _recbole(folder: Path) -> _Layout | None:
+    found = [file for file in sorted(folder.glob("*.inter")) if file.with_suffix(".item").exists()]
+    if not found:
         return None
-    ratings, items = pairs[0]
-    rows = _rows(ratings, "utf-8", lambda line: line.split("\t"))
-    user, item, stars = _columns(ratings, rows, ("user_id",), ("item_id",), ("rating",))
-    described = _rows(items, "utf-8", lambda line: line.split("\t"))
-    name, genres = _columns(items, described, ("item_id",), ("class", "genre", "genres"))
-    return (
-        (_Rating(place, row[user], row[item], row[stars]) for place, row in rows),
-        {row[name]: row[genres].split() for _, row in described},
-    )
+    if len(found) > 1:
+        raise UserError(
+            f"{folder} holds several data sets ({', '.join(file.stem for file in found)}): give a folder with one"
+        )
+    ratings, items = (_Rows(file, _tabs) for file in (found[0], found[0].with_suffix(".item")))
+    name, genres = items.columns(("item_id",), ("class", "genre", "genres"))
+    columns = ratings.columns(("user_id",), ("item_id",), ("rating",))
+    return _Layout(ratings, columns, items, name, lambda row: row[genres].split(), heading=True)
 
 
-def _hundred_thousand(folder: Path) -> _Found | None:
+def _hundred_thousand(folder: Path) -> _Layout | None:
     ratings, items, names = (folder / name for name in ("u.data", "u.item", "u.genre"))
     if not (ratings.exists() and items.exists() and names.exists()):
         return None
-    genres = [line.partition("|")[0] for line in _text(names, "latin-1").splitlines() if line.strip()]
-    described = {}
-    for place, row in _rows(items, "latin-1", lambda line: line.split("|"), 5 + len(genres)):
+    genres = [row[0] for _, row in _Rows(names, _bars, "latin-1", 2)]
+
+    def flagged(row: list[str]) -> list[str]:
         if not set(row[5:]) <= {"0", "1"}:
-            raise _damaged(place, "its genres are not 0 or 1")
-        described[row[0]] = [genre for genre, flag in zip(genres, row[5:], strict=True) if flag == "1"]
-    rows = _rows(ratings, "utf-8", lambda line: line.split("\t"), 4)
-    return (_Rating(place, *row[:3]) for place, row in rows), described
+            raise ValueError("its genres are not 0 or 1")
+        return [genre for genre, flag in zip(genres, row[5:], strict=True) if flag == "1"]
+
+    described = _Rows(items, _bars, "latin-1", 5 + len(genres))
+    return _Layout(_Rows(ratings, _tabs, fields=4), (0, 1, 2), described, 0, flagged, heading=False)
 
 
-def _dat(folder: Path) -> _Found | None:
+def _dat(folder: Path) -> _Layout | None:
     ratings, items = folder / "ratings.dat", folder / "movies.dat"
     if not (ratings.exists() and items.exists()):
         return None
-    encoding = "utf-8" if _is_utf8(items) else "latin-1"  # 10M and 1M
-    described = {row[0]: row[2].split("|") for _, row in _rows(items, encoding, lambda line: line.split("::"), 3)}
-    rows = _rows(ratings, "utf-8", lambda line: line.split("::"), 4)
-    return (_Rating(place, *row[:3]) for place, row in rows), described
+    described = _Rows(items, _colons, "utf-8-sig" if _is_utf8(items) else "latin-1", 3)  # 10M and 1M
+    rows = _Rows(ratings, _colons, fields=4)
+    return _Layout(rows, (0, 1, 2), described, 0, lambda row: _listed(row[2]), heading=False)
 
 
-def _comma(folder: Path) -> _Found | None:
+def _comma(folder: Path) -> _Layout | None:
     ratings, items = folder / "ratings.csv", folder / "movies.csv"
     if not (ratings.exists() and items.exists()):
         return None
-    rows, described = (_rows(file, "utf-8", lambda line: next(csv.reader([line]))) for file in (ratings, items))
-    user, item, stars = _columns(ratings, rows, ("userId",), ("movieId",), ("rating",))
-    name, genres = _columns(items, described, ("movieId",), ("genres",))
-    return (
-        (_Rating(place, row[user], row[item], row[stars]) for place, row in rows),
-        {row[name]: [] if row[genres] == _NONE else row[genres].split("|") for _, row in described},
+    rows, described = (_Rows(file, lambda line: next(csv.reader([line]))) for file in (ratings, items))
+    name, genres = described.columns(("movieId",), ("genres",))
+    columns = rows.columns(("userId",), ("movieId",), ("rating",))
+    return _Layout(rows, columns, described, name, lambda row: _listed(row[genres]), heading=True)
+
+
+def _listed(text: str) -> list[str]:
+    return [] if text == "(no genres listed)" else [genre for genre in text.split("|") if genre]
+
+
+def _tabs(line: str) -> list[str]:
+    return line.split("\t")
+
+
+def _bars(line: str) -> list[str]:
+    return line.split("|")
+
+
+def _colons(line: str) -> list[str]:
+    return line.split("::")
+
+
+def _table(layout: _Layout) -> RatingTable:
+    genres = _genres(layout)
+    items, users = {name: place for place, name in enumerate(genres)}, dict[str, int]()
+    pairs, stars, lines = array("q"), array("f"), array("q")
+    user, item, rating = layout.columns
+    for line, row in _behind(layout.ratings, heading=layout.heading):
+        if row[item] not in items:
+            raise layout.ratings.damaged(line, f"its item {row[item]} is not among the items")
+        value = _number(row[rating])
+        if not math.isfinite(value):
+            raise layout.ratings.damaged(line, f"its rating '{row[rating]}' is no number")
+        pairs.append(users.setdefault(row[user], len(users)))
+        pairs.append(items[row[item]])
+        stars.append(value)
+        lines.append(line)
+    if not stars:
+        raise UserError(f"{layout.ratings.file.parent} holds no ratings: {layout.ratings.file.name} has no rows")
+    found = np.frombuffer(pairs, dtype=np.int64).reshape(-1, 2)
+    _check_once(found, lines, layout)
+    user_order, item_order = _ordered(users), _ordered(items)
+    found = np.stack([_places(user_order, users)[found[:, 0]], _places(item_order, items)[found[:, 1]]], axis=1)
+    names = tuple(sorted({genre for some in genres.values() for genre in some}))
+    features = torch.tensor([[float(name in genres[item]) for name in names] for item in item_order])
+    return RatingTable(
+        user_order,
+        item_order,
+        names,
+        torch.from_numpy(found),
+        torch.from_numpy(np.frombuffer(stars, dtype=np.float32).copy()),
+        features.view(len(item_order), len(names)),
     )
 
 
-def _rows(
-    file: Path, encoding: str, cut: Callable[[str], list[str]], fields: int | None = None
-) -> Iterator[tuple[str, list[str]]]:
-    """The rows of a file with their places, all of as many fields as there should be, or as the first one has."""
-    for number, line in enumerate(_text(file, encoding).splitlines(), start=1):
-        if not line.strip():
-            continue
-        place, row = f"{file}, line {number}", cut(line)
-        fields = fields or len(row)
-        if len(row) != fields:
-            raise _damaged(place, f"it has {len(row)} fields, where {fields} were expected")
-        yield place, row
-
-
-def _columns(file: Path, rows: Iterator[tuple[str, list[str]]], *wanted: tuple[str, ...]) -> list[int]:
-    """Where the columns of these names are in a file, whose first row is taken; of each several names are known."""
-    names = [name.partition(":")[0] for name in next(rows, ("", []))[1]]
-    for known in wanted:
-        if not set(known) & set(names):
-            raise UserError(f"{file} has no column {' or '.join(known)}, only {', '.join(names)}: add it")
-    return [names.index(next(name for name in known if name in names)) for known in wanted]
-
-
-def _table(ratings: Iterator[_Rating], described: Mapping[str, list[str]], folder: Path) -> RatingTable:
-    rows = list(ratings)
-    if not rows:
-        raise UserError(f"{folder} holds no ratings: its file has no rows")
-    stars = []
-    for one in rows:
-        if one.item not in described:
-            raise _damaged(one.place, f"its item {one.item} is not among the items")
+def _genres(layout: _Layout) -> dict[str, list[str]]:
+    """The genres of each item."""
+    found: dict[str, list[str]] = {}
+    for line, row in _behind(layout.items, heading=layout.heading):
+        if row[layout.name] in found:
+            raise layout.items.damaged(line, f"its item {row[layout.name]} was there before")
         try:
-            value = float(one.stars)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise _damaged(one.place, f"its rating '{one.stars}' is no number")
-        stars.append(value)
-    users, items = _ordered({one.user for one in rows}), _ordered(set(described))
-    genres = tuple(sorted({genre for found in described.values() for genre in found}))
-    user_places, item_places = ({name: place for place, name in enumerate(names)} for names in (users, items))
-    features = torch.tensor([[float(genre in described[item]) for genre in genres] for item in items])
-    return RatingTable(
-        users, items, genres,
-        torch.tensor([[user_places[one.user], item_places[one.item]] for one in rows]),
-        torch.tensor(stars),
-        features.view(len(items), len(genres)),
-    )  # fmt: skip
+            found[row[layout.name]] = layout.genres(row)
+        except ValueError as error:
+            raise layout.items.damaged(line, str(error)) from None
+    return found
 
 
-def _ordered(names: set[str]) -> tuple[str, ...]:
+def _behind(rows: _Rows, *, heading: bool) -> Iterator[tuple[int, list[str]]]:
+    """The rows, without a heading."""
+    found = iter(rows)
+    if heading:
+        next(found, None)
+    return found
+
+
+def _check_once(pairs: np.ndarray, lines: "array[int]", layout: _Layout) -> None:
+    """Raise `UserError` where a user rates an item twice: one of the two could test what the other taught."""
+    keys = pairs[:, 0] * (pairs[:, 1].max() + 1) + pairs[:, 1]
+    _, first = np.unique(keys, return_index=True)
+    if len(first) < len(keys):
+        again = np.ones(len(keys), dtype=bool)
+        again[first] = False
+        raise layout.ratings.damaged(lines[int(again.argmax())], "its user has rated this item before")
+
+
+def _places(order: Sequence[str], found: dict[str, int]) -> np.ndarray:
+    """For each place in the order of the file the place in the final order."""
+    places = np.empty(len(order), dtype=np.int64)
+    places[[found[name] for name in order]] = np.arange(len(order))
+    return places
+
+
+def _ordered(names: dict[str, int]) -> tuple[str, ...]:
     """Names in an order that the file does not change: numbers by size, others by letters."""
     return tuple(sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name)))
 
 
-def _text(file: Path, encoding: str) -> str:
+def _number(text: str) -> float:
     try:
-        return file.read_text(encoding)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not {encoding} at byte {error.start}: save it as {encoding}") from None
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _is_utf8(file: Path) -> bool:
     try:
-        file.read_text("utf-8")
+        with file.open(encoding="utf-8") as lines:
+            for _ in lines:
+                pass
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _damaged(place: str, reason: str) -> UserError:
-    return UserError(f"{place}: {reason}: mend the row, or take it out")

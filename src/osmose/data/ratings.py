@@ -29,7 +29,8 @@ class Ratings:
         users: how many users there are.
         features: float32 [items, genres], 1 where an item is of a genre.
         genres: the genres' names, in order.
-        tables: digest of all users and items, in order, and of the features: models of other tables do not fit.
+        tables: digest of all users and items, in order, of the features, and of the test part: networks that were made for other
+            ones do not fit, or have seen what is to test them.
         train: what may be learned from.
         heldout: what choices are made on; None when nothing is held out.
         test: gives the test part.
@@ -86,9 +87,8 @@ def load_ratings(
     def part(rows: Tensor, which: str) -> Split:
         rows = rows[kept[rows]]
         if not len(rows):
-            raise UserError(
-                f"{name} has no ratings of genre '{genre}' in its {which} part: choose another genre or share"
-            )
+            what = f"of genre '{genre}' " if genre else ""
+            raise UserError(f"{name} has no ratings {what}in its {which} part: choose another share, or give more")
         return Split(MemoryInputs(table.pairs[rows]), table.stars[rows], rows)
 
     return Ratings(
@@ -96,7 +96,7 @@ def load_ratings(
         len(table.users),
         table.features,
         table.genres,
-        _digest(table),
+        _digest(table, table.pairs[tested]),
         part(train, "training"),
         None if held is None else part(held, "held-out"),
         lambda: part(tested, "test"),
@@ -138,6 +138,7 @@ def _of_genre(table: RatingTable, genre: str | None, name: str) -> Tensor:
     return of_items[:, table.genres.index(genre)]
 
 
-def _digest(table: RatingTable) -> str:
+def _digest(table: RatingTable, tested: Tensor) -> str:
     names = json.dumps([table.users, table.items, table.genres]).encode()
-    return hashlib.sha256(names + table.features.numpy().tobytes()).hexdigest()
+    kept = tested[(tested[:, 0] * len(table.items) + tested[:, 1]).argsort()]
+    return hashlib.sha256(names + table.features.numpy().tobytes() + kept.numpy().tobytes()).hexdigest()

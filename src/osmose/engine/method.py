@@ -44,8 +44,9 @@ class Method(nn.Module, ABC):
     """The paper the method comes from."""
 
     def needs(self) -> frozenset[str]:
-        """What the pair check asks of networks and data before the first step: of "teacher", "same classes", "labels",
-        "whole labels" (one class a sample, not a mixture), "images" (or other inputs that may be changed a little)."""
+        """What the pair check asks of networks and data before the first step: of "teacher", "same classes", "same outputs"
+        (one number from each), "labels", "whole labels" (one class a sample, not a mixture), "images" (or other inputs that may
+        be changed a little)."""
         return frozenset()
 
     def reads(self) -> Mapping[str, Collection[str]]:

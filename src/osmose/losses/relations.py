@@ -28,4 +28,5 @@ def angles(features: Tensor) -> Tensor:
     """
     features = widened(features)
     towards = F.normalize(features - features[:, None], dim=-1)
-    return torch.bmm(towards, towards.transpose(1, 2))
+    with torch.autocast(features.device.type, enabled=False):
+        return torch.bmm(towards, towards.transpose(1, 2))

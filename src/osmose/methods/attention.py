@@ -10,7 +10,7 @@ from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.optimiser import Optimiser
 from osmose.errors import UserError, check
-from osmose.methods.guided import Answers, Guided
+from osmose.methods.guided import Answers, Guided, require_loss
 from osmose.models.chain import chain
 from osmose.models.layout import Layout
 from osmose.models.network import STATES, Network
@@ -64,6 +64,7 @@ class Attention(Guided):
             optimiser=optimiser,
         )
         self.weight = weight
+        require_loss([weight, answers.labels, answers.kl], "method.weight, method.answers.labels and .kl")
 
     def adapt(self, student: list[Layout], teacher: list[Layout]) -> None:
         for network, layouts in ((self.student, student), (self.teacher.network, teacher)):

@@ -9,7 +9,7 @@ from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.optimiser import Optimiser
 from osmose.errors import check
-from osmose.methods.guided import Answers, Guided, mean_square
+from osmose.methods.guided import Answers, Guided, mean_square, require_loss
 from osmose.models.layout import Layout
 from osmose.models.network import STATES, Network
 from osmose.signals import Frozen
@@ -53,6 +53,7 @@ class Feature(Guided):
             optimiser=optimiser,
         )
         self.weight = weight
+        require_loss([weight, answers.labels, answers.kl], "method.weight, method.answers.labels and .kl")
 
     def adapt(self, student: list[Layout], teacher: list[Layout]) -> None:
         (self.ours,), (self.theirs,) = student, teacher

@@ -8,8 +8,8 @@ from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.method import Step
 from osmose.engine.optimiser import Optimiser
-from osmose.errors import check
-from osmose.methods.guided import Answers, Guided, mean_square, summed
+from osmose.errors import UserError, check
+from osmose.methods.guided import Answers, Guided, mean_square, require_loss, summed
 from osmose.models.chain import chain
 from osmose.models.layout import Layout
 from osmose.models.network import STATES, Network
@@ -58,6 +58,10 @@ class FitNet(Guided):
             optimiser=optimiser,
         )
         self.hint_share = hint_share
+        if hint_share < 1:
+            require_loss([answers.labels, answers.kl], "method.answers.labels and .kl")
+        if 0 < hint_share < 1 and optimiser.schedule == "plateau":
+            raise UserError("schedule plateau would end the run while hints are learned: use constant or cosine")
 
     def adapt(self, student: list[Layout], teacher: list[Layout]) -> None:
         (self.guided,), (self.hint,) = student, teacher

@@ -18,6 +18,7 @@ from osmose.methods.panel import Panel
 from osmose.models.layout import Layout
 from osmose.models.network import STATES, Network, Outputs
 from osmose.signals import Frozen
+from osmose.targets import find_target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,9 @@ class Answers:
             value = getattr(self, key)
             check(0 <= value < math.inf, f"method.answers.{key}", value, "a number of at least 0")
         check(0 < self.temperature < math.inf, "method.answers.temperature", self.temperature, "a number above 0")
+        find_target(self.target)
+        if not self.kl and self.target != "teacher":
+            raise UserError(f"method.answers.target is '{self.target}' and method.answers.kl is 0: give it a weight")
 
 
 class Guided(Method):
@@ -144,6 +148,12 @@ class Guided(Method):
 
     def products(self) -> dict[str, Network]:
         return {"student": self.student}
+
+
+def require_loss(weights: Sequence[float], keys: str) -> None:
+    """Raise `UserError` where all weights of what trains at the same time are 0."""
+    if not any(weights):
+        raise UserError(f"{keys} are 0, so that there is nothing to learn: give one of them a weight")
 
 
 def summed(losses: Mapping[str, tuple[float, Tensor]]) -> Step:

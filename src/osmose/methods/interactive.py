@@ -1,7 +1,7 @@
 """Interactive communication: student and teacher exchange messages that they learn to write and read (arXiv 2310.03188)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,14 +12,16 @@ from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.method import Step
 from osmose.engine.optimiser import Optimiser, Player
-from osmose.errors import check
-from osmose.methods.communication import Communicator, Message
-from osmose.methods.guided import Answers, Guided, mean_square, summed
+from osmose.errors import UserError, check
+from osmose.methods.communication import Communicator, Level, Message
+from osmose.methods.guided import Answers, Guided, mean_square, require_loss, summed
 from osmose.models.chain import chain
 from osmose.models.layout import Layout
 from osmose.models.network import STATES, Network
 from osmose.models.part import Part
 from osmose.signals import Frozen
+
+_LEVELS: tuple[Level, Level] = ("low", "high")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,8 @@ class Interactive(Guided):
         message: what messages are.
         warmup: steps in which not everybody trains.
         answers: what teaches the student's answers.
-        optimiser: the optimiser of the student, and another like it of encoders and decoders.
+        optimiser: the student's optimiser.
+        communicator_optimiser: that of encoders and decoders, whose weights are new.
     """
 
     summary = "interactive communication: student and teacher exchange messages about their states"
@@ -100,6 +103,7 @@ class Interactive(Guided):
         warmup: Warmup = Warmup(),
         answers: Answers = Answers(),
         optimiser: Optimiser = Optimiser(),
+        communicator_optimiser: Optimiser = Optimiser(name="adam", lr=1e-3, lr_batch=None, weight_decay=0.0),
     ) -> None:
         check(rounds >= 0, "method.rounds", rounds, "at least 0")
         for name, value in (
@@ -124,6 +128,14 @@ class Interactive(Guided):
         self.stop_gradient, self.noise, self.relative = stop_gradient, noise, relative
         self.weights = {"interact": interact_weight, "messages": message_weight, "states": state_weight}
         self.message, self.warmup = message, warmup
+        self.communicator_optimiser = communicator_optimiser
+        together = [interact_weight * min(rounds, 1), message_weight, state_weight]
+        keys = "method.interact_weight (or rounds), .message_weight and .state_weight"
+        require_loss(together if warmup.communicators else [*together, answers.labels, answers.kl], keys)
+        if warmup.student:
+            require_loss([answers.labels, answers.kl], "method.answers.labels and .kl")
+        if warmup.communicators and "plateau" in (optimiser.schedule, communicator_optimiser.schedule):
+            raise UserError("schedule plateau would end the run while the student waits: use constant or cosine")
 
     def fit_to(self, shape: tuple[int, ...], numbers: Tensor) -> None:
         super().fit_to(shape, numbers)
@@ -139,10 +151,17 @@ class Interactive(Guided):
     def players(self) -> dict[str, Player]:
         return {
             "student": self.optimiser.player(self.student.parameters()),
-            "communicators": self.optimiser.player([*self.student_side.parameters(), *self.teacher_side.parameters()]),
+            "communicators": self.communicator_optimiser.player(
+                [*self.student_side.parameters(), *self.teacher_side.parameters()]
+            ),
         }
 
     def moving(self, clock: Clock) -> tuple[str, ...] | None:
+        if self.warmup.student + self.warmup.communicators >= clock.total:
+            raise UserError(
+                f"method.warmup takes {self.warmup.student} and {self.warmup.communicators} steps, and the run has "
+                f"{clock.total}: leave some in which both train"
+            )
         if clock.step < self.warmup.student:
             return ("student",)
         return ("communicators",) if clock.step < self.warmup.student + self.warmup.communicators else None
@@ -158,57 +177,67 @@ class Interactive(Guided):
         self, student: list[Tensor], teacher: list[Tensor], batch: Batch, clock: Clock
     ) -> dict[str, tuple[float, Tensor]]:
         weights, losses = self.weights, {}
+        said = _Said(self.student_side, self.teacher_side, student, teacher)
         if weights["interact"] and self.rounds:
             with clock.stream("interactive/noise"):
-                losses["interact"] = (weights["interact"], self._interact(*student))
+                losses["interact"] = (
+                    weights["interact"],
+                    self._interact(student[0], student[1], said("student", self.speak_from)),
+                )
         if weights["messages"]:
-            losses["messages"] = (weights["messages"], self._same_messages(student, teacher))
+            pairs = ((said("student", level), said("teacher", level)) for level in _LEVELS)
+            losses["messages"] = (weights["messages"], torch.stack([mean_square(*pair) for pair in pairs]).sum())
         if weights["states"]:
-            losses["states"] = (weights["states"], self._own_states(student[0], teacher[0]))
+            losses["states"] = (weights["states"], self._own_states(student[0], teacher[0], said))
         return losses
 
-    def _interact(self, low: Tensor, high: Tensor) -> Tensor:
+    def _interact(self, low: Tensor, high: Tensor, question: Tensor) -> Tensor:
         """The sum over rounds of what the student's state and what comes back of it differ by."""
-        student, teacher = self.student_side, self.teacher_side
-        level, state = self.speak_from, low if self.speak_from == "low" else high
-        own = {"high": high, "low": low}.get(self.interact_on)
-        own = own.detach() if own is not None and self.stop_gradient else own
         errors = []
-        for _ in range(self.rounds):
-            question = student.speak(state, level)
-            heard = teacher.hear(question)
-            if self.noise:
-                heard = heard + self.noise * torch.randn_like(heard)
-            answer = teacher.speak(self._interpreted(heard), "high")
-            back = student.hear(answer)
-            level, state = "high", self.student_part(back)
-            if own is None:
-                asked = question.detach() if self.stop_gradient else question
-                errors.append(mean_square(answer, asked))
-            else:
-                errors.append(self._error(back if self.interact_on == "low" else state, own))
+        for left in reversed(range(self.rounds)):
+            answer = self.teacher_side.speak(self._interpreted(self.teacher_side.hear(question)), "high")
+            back = self.student_side.hear(answer).to(low.dtype)
+            made = self.student_part(back) if left or self.interact_on == "high" else back
+            pairs = {"high": (made, high), "low": (back, low), "messages": (answer, question)}
+            found, own = pairs[self.interact_on]
+            own = own.detach() if self.stop_gradient else own
+            relative = self.relative and self.interact_on != "messages"
+            errors.append(mean_square(found, own, relative=relative))
+            question = self.student_side.speak(made, "high") if left else question
         return torch.stack(errors).sum()
 
     def _interpreted(self, heard: Tensor) -> Tensor:
         """What the teacher's high part makes of a low state, in the arithmetic of frozen networks."""
+        if self.noise:
+            heard = heard + self.noise * torch.randn_like(heard)
         with torch.autocast(heard.device.type, torch.bfloat16, enabled=self.teacher.mixed):
             return self.teacher_part(heard.float()).float()
 
-    def _same_messages(self, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
-        ours, theirs = self.student_side, self.teacher_side
-        low = mean_square(ours.speak(student[0], "low"), theirs.speak(teacher[0], "low"))
-        return low + mean_square(ours.speak(student[1], "high"), theirs.speak(teacher[1], "high"))
-
-    def _own_states(self, student: Tensor, teacher: Tensor) -> Tensor:
-        ours, theirs = self.student_side, self.teacher_side
-        said, answered = ours.speak(student, "low"), theirs.speak(teacher, "low")
-        heard = [
-            (side.hear(one), state) for side, state in ((ours, student), (theirs, teacher)) for one in (said, answered)
+    def _own_states(self, student: Tensor, teacher: Tensor, said: "_Said") -> Tensor:
+        messages = [said(who, "low") for who in ("student", "teacher")]
+        sides = ((self.student_side, student), (self.teacher_side, teacher))
+        errors = [
+            mean_square(side.hear(message), state, relative=self.relative)
+            for side, state in sides
+            for message in messages
         ]
-        return torch.stack([self._error(one, state) for one, state in heard]).sum()
+        return torch.stack(errors).sum()
 
-    def _error(self, found: Tensor, state: Tensor) -> Tensor:
-        return mean_square(found, state, relative=self.relative)
+
+class _Said:
+    """What both networks say of their own states of a batch, each message once."""
+
+    def __init__(
+        self, student: Communicator, teacher: Communicator, ours: Sequence[Tensor], theirs: Sequence[Tensor]
+    ) -> None:
+        self._speakers = {"student": (student, ours), "teacher": (teacher, theirs)}
+        self._messages: dict[tuple[str, Level], Tensor] = {}
+
+    def __call__(self, who: str, level: Level) -> Tensor:
+        if (who, level) not in self._messages:
+            side, states = self._speakers[who]
+            self._messages[who, level] = side.speak(states[_LEVELS.index(level)], level)
+        return self._messages[who, level]
 
 
 def _ends(network: Network, low: str | None, high: str | None) -> tuple[str, str]:

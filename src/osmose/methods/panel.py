@@ -50,7 +50,7 @@ class Panel:
         """What the pair check asks on behalf of the target; see `Method.needs`."""
         needs = {"labels", "whole labels"} if self.target.labels else set()
         if self.target.teacher:
-            needs |= {"teacher"} if self.regression else {"teacher", "same classes"}
+            needs |= {"teacher", "same outputs" if self.regression else "same classes"}
         return needs
 
     def who(self, teachers: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from osmose.engine.clock import Clock
 from osmose.engine.optimiser import Optimiser
 from osmose.errors import check
 from osmose.losses.relations import angles, distances
-from osmose.methods.guided import Answers, Guided
+from osmose.methods.guided import Answers, Guided, require_loss
 from osmose.models.network import Network
 from osmose.signals import Frozen
 
@@ -56,6 +56,8 @@ class Relational(Guided):
             optimiser=optimiser,
         )
         self.distance_weight, self.angle_weight = distance_weight, angle_weight
+        weights = [distance_weight, angle_weight, answers.labels, answers.kl]
+        require_loss(weights, "method.distance_weight, .angle_weight, .answers.labels and .answers.kl")
 
     def guide(
         self, student: list[Tensor], teacher: list[Tensor], batch: Batch, clock: Clock

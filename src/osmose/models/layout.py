@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from osmose.errors import UserError
@@ -88,8 +87,22 @@ class Layout:
         mean = tokens.mean(1, keepdim=True)
         if self.grid is None or to.grid is None:
             return mean.expand(-1, to.count, -1)
-        image = tokens[:, self.front :].unflatten(1, self.grid).permute(0, 3, 1, 2)
-        smaller = to.grid[0] <= self.grid[0] and to.grid[1] <= self.grid[1]
-        image = F.adaptive_avg_pool2d(image, to.grid) if smaller else F.interpolate(image, to.grid, mode="bilinear")
-        places = image.flatten(2).transpose(1, 2)
+        image = tokens[:, self.front :].unflatten(1, self.grid)
+        down, across = (_resized(*sides, tokens) for sides in zip(self.grid, to.grid, strict=True))
+        places = torch.einsum("pi,qj,bijd->bpqd", down, across, image).flatten(1, 2)
         return torch.cat([mean.expand(-1, to.front, -1), places], 1) if to.front else places
+
+
+def _resized(before: int, after: int, like: Tensor) -> Tensor:
+    """Weights [after, before] that average places along an axis, or interpolate linearly between their centres."""
+    weights = torch.zeros(after, before, dtype=like.dtype)
+    for place in range(after):
+        if after <= before:
+            first, end = place * before // after, -(-(place + 1) * before // after)
+            weights[place, first:end] = 1 / (end - first)
+        else:
+            centre = min(max((place + 0.5) * before / after - 0.5, 0.0), before - 1.0)
+            left = min(int(centre), before - 1)
+            weights[place, left] += 1 - (centre - left)
+            weights[place, min(left + 1, before - 1)] += centre - left
+    return weights.to(like.device)

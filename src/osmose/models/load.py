@@ -115,6 +115,8 @@ def _by_name(name: str, request: Request) -> Network:
 
 
 def _new_head(network: Network, request: Request) -> Network:
+    if request.num_classes is None and request.ratings is not None:
+        raise UserError(f"'{request.name}': networks of ratings have no head for other classes: leave head: out")
     if request.num_classes is None:
         raise UserError(f"'{request.name}' needs the data's classes for its head: give classes or num_classes")
     assert network.architecture is not None, "what has a name can be rebuilt"
@@ -140,6 +142,11 @@ def _smaller(network: Network, arguments: dict[str, Any], name: str) -> nn.Modul
         UserError: when a weight of it, but for the classifier's, is not one of the network's.
     """
     assert network.architecture is not None, "what has a name can be rebuilt"
+    for key, value in arguments.items():
+        if key not in ("depth", "num_classes") and network.architecture["arguments"].get(key) != value:
+            raise UserError(
+                f"'{name}': option '{key}' does not fit trained weights, of which only layers can be kept: depth=4"
+            )
     try:
         body: Any = source(network.architecture["source"]).build(network.architecture["name"], arguments)
     except (TypeError, ValueError, RuntimeError) as error:

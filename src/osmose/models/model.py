@@ -62,6 +62,9 @@ class Model(nn.Module, ABC):
         """
         write_weights(Path(path), self.body.state_dict(), metadata | self.about())
 
+    def quiet(self) -> None:
+        """Called before it is measured: what only training asked it for is asked no more."""
+
     def settle(self) -> None:
         """Called once, after the last step: what only training needs is folded into the weights."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from osmose.errors import UserError, unknown
 from osmose.models.model import Predictor, Preprocessing
@@ -93,16 +94,17 @@ class Network(Predictor):
             shape = (1, preprocessing.channels, 1, 1)
             self.register_buffer("mean", torch.tensor(preprocessing.mean).view(shape), persistent=False)
             self.register_buffer("std", torch.tensor(preprocessing.std).view(shape), persistent=False)
-        self._heard: set[str] = set()
+        self._ears: dict[str, RemovableHandle] = {}
         self._states: dict[str, Tensor] = {}
-        self.channels_last = str(getattr(body, "output_fmt", "")) == "NHWC"
+        of_torchvision = type(body).__name__ == "SwinTransformer" and hasattr(body, "permute")
+        self.channels_last = of_torchvision or str(getattr(body, "output_fmt", "")) == "NHWC"
         self._staged = all(hasattr(body, method) for method in ("forward_features", "forward_head", "get_classifier"))
         if self._staged:
             # A lone linear classifier gives the logits from the features; two heads, convolutions, VOLO's auxiliary
             # head do not.
             self._direct = isinstance(self.body.get_classifier(), nn.Linear) and not getattr(body, "aux_head", None)
         else:
-            self._head_name = last_linear(body)
+            self._head_name = last_linear(body) if num_classes else ""
             self._seen: Tensor | None = None
             if self._head_name:
                 self.head.register_forward_pre_hook(self._see)
@@ -120,14 +122,24 @@ class Network(Predictor):
         for path in paths:
             if path not in modules or not path:
                 raise unknown(f"layer of '{self.name}':", path, [name for name in modules if name])
-            if path in self._heard:
-                continue
-            self._heard.add(path)
-            modules[path].register_forward_hook(partial(self._hear, path))
+            if path not in self._ears:
+                self._ears[path] = modules[path].register_forward_hook(partial(self._hear, path))
+
+    def quiet(self) -> None:
+        """Listen to no layer any more."""
+        for ear in self._ears.values():
+            ear.remove()
+        self._ears = {}
+
+    def settle(self) -> None:
+        """It is a plain network again, whose layers nobody listens to."""
+        self.quiet()
 
     def forget(self) -> None:
         """Let go of what layers gave in a pass that did not end."""
         self._states = {}
+        if not self._staged:
+            self._seen = None
 
     @property
     def head(self) -> nn.Module:
@@ -167,7 +179,11 @@ class Network(Predictor):
         Raises:
             UserError: when the images' channels do not fit or they are not floats.
         """
-        outputs = self._run(self._prepare(x))
+        return self.run(self.prepare(x))
+
+    def run(self, x: Tensor) -> Outputs:
+        """What it says of inputs that `prepare` gave."""
+        outputs = self._run(x)
         outputs.states, self._states = self._states, {}
         return outputs
 
@@ -201,7 +217,12 @@ class Network(Predictor):
         outputs: Outputs = self(x)
         return outputs.logits.float()
 
-    def _prepare(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Tensor) -> Tensor:
+        """Inputs as the body takes them: images of its channels and size, normalised.
+
+        Raises:
+            UserError: as `forward`.
+        """
         wanted = self.preprocessing
         if wanted is None:
             return x

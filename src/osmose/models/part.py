@@ -43,9 +43,11 @@ class Part:
             if path not in modules or not path:
                 raise unknown(f"layer of '{network.name}':", path, [name for name in modules if name])
         self.network, self.low, self.high = network, low, high
-        self._sample = _samples(network, shape)[:1]
         trained = network.training
         network.eval()
+        with torch.no_grad():
+            self._samples = network.prepare(_samples(network, shape))
+        self._sample = self._samples[:1]
         calls = self._record(modules)
         for path in (low, high):
             _check_one_tensor(network.name, path, [call for call in calls if call.path == path])
@@ -60,7 +62,8 @@ class Part:
         for call in outermost:
             self._answers.setdefault(modules[call.path], []).append(call.given)
         self._low, self._high = modules[low], modules[high]
-        self._check_chain(modules, shape)
+        self._check_chain(modules)
+        del self._samples
         network.train(trained)
 
     def __call__(self, state: Tensor) -> Tensor:
@@ -69,7 +72,7 @@ class Part:
         if self._sample.device != state.device:
             self._sample, self._answers = tree_map(lambda one: _moved(one, state.device), (self._sample, self._answers))
         given = {module: iter([_widened(one, size) for one in answers]) for module, answers in self._answers.items()}
-        given[self._low] = iter([state])
+        given[self._low] = iter([state.clone()])  # a layer behind may work in place
         own = {module: (module.forward, vars(module).get("forward")) for module in (*given, self._high)}
 
         def stand_in(module: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,7 +90,7 @@ class Part:
             try:
                 for module, (forward, _) in own.items():
                     module.forward = stand_in(module, forward)
-                self.network(self._sample.expand(size, *self._sample.shape[1:]))
+                self.network.run(self._sample.expand(size, *self._sample.shape[1:]))
             except _Reached as reached:
                 return reached.said
             finally:
@@ -123,14 +126,14 @@ class Part:
             for hook in (module.register_forward_pre_hook(begins(path)), module.register_forward_hook(ends))
         ]
         try:
-            self.network(self._sample)
+            self.network.run(self._sample)
         finally:
             for hook in hooks:
                 hook.remove()
         return calls
 
     @torch.no_grad()
-    def _check_chain(self, modules: dict[str, nn.Module], shape: tuple[int, ...]) -> None:
+    def _check_chain(self, modules: dict[str, nn.Module]) -> None:
         """Raise `UserError` unless the states of some samples, beside what layers before gave for another one, give their own."""
         seen: dict[str, Tensor] = {}
 
@@ -142,12 +145,17 @@ class Part:
 
         hooks = [modules[path].register_forward_hook(keep(path)) for path in (self.low, self.high)]
         try:
-            self.network(_samples(self.network, shape))
+            self.network.run(self._samples)
         finally:
             for hook in hooks:
                 hook.remove()
-        found, own = self(seen[self.low]), seen[self.high]
-        if found.shape != own.shape or not torch.allclose(found, own, rtol=1e-3, atol=1e-4 * float(own.abs().max())):
+        own = seen[self.high]
+        try:
+            found = self(seen[self.low])
+            same = torch.allclose(found, own, rtol=1e-3, atol=1e-4 * float(own.abs().max()))
+        except RuntimeError:  # what stands in for a layer has another shape, or is changed in place
+            same = False
+        if not same:
             raise UserError(
                 f"'{self.network.name}' cannot be cut at layer '{self.low}': what comes behind it depends on more than its "
                 "output; name a layer that everything passes through, such as a whole block or stage"
@@ -213,13 +221,15 @@ def _widened(given: Any, size: int) -> Any:
 
 @contextmanager
 def _statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Inside the block passes in training mode do not move running statistics."""
-    norms = [one for one in network.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.training]
-    momenta = [one.momentum for one in norms]
+    """Inside the block passes in training mode do not move running statistics, nor count."""
+    norms = [one for one in network.modules() if isinstance(one, nn.modules.batchnorm._NormBase) and one.training]
+    kept = [(one, one.momentum, one.num_batches_tracked) for one in norms]
     for one in norms:
         one.momentum = 0.0
+        if one.num_batches_tracked is not None:
+            one.num_batches_tracked = one.num_batches_tracked.clone()
     try:
         yield
     finally:
-        for one, momentum in zip(norms, momenta, strict=True):
-            one.momentum = momentum
+        for one, momentum, tracked in kept:
+            one.momentum, one.num_batches_tracked = momentum, tracked

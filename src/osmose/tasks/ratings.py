@@ -79,6 +79,10 @@ class RatingTask(NetworkTask):
             )
         if "teacher" in needs and not self.teachers:
             raise UserError("the method needs a teacher: give --teacher file:RUN")
+        if self.recipe.signals.top_k:
+            raise UserError(f"key 'signals.top_k' keeps classes, and {self.data.name} has ratings: leave it out")
+        for network in (self.student, *(self.teachers.values() if "same outputs" in needs else ())):
+            check_answer(network, self.data)
         return [f"{len(self.data.train)} ratings to train on, {len(self.data.heldout or ())} held out"]
 
     def feed(self, loader: Loader, device: torch.device) -> PlainFeed:
@@ -89,7 +93,8 @@ class RatingTask(NetworkTask):
         return None if heldout is None else HeldOutRatings(self.initial, student, heldout, fabric)
 
     def measure(self, students: Mapping[str, Network], device: torch.device) -> Measured:
-        models: dict[str, Network] = {"before": self.initial, **self.teachers, **students}
+        teachers = {role: one for role, one in self.teachers.items() if one.num_classes == 1}
+        models: dict[str, Network] = {"before": self.initial, **teachers, **students}
         parts = {"test": self.data.test(), **({"heldout": self.data.heldout} if self.data.heldout else {})}
         measured = {}
         for part, split in parts.items():
@@ -112,14 +117,15 @@ class RatingTask(NetworkTask):
     def _numbers(self, errors: Mapping[str, Tensor], student: str, split: Split) -> dict[str, Any]:
         """The numbers on one part, for one of the students, from everyone's squared errors."""
         before, after = errors["before"], errors[student]
-        shown = {"before": before, "after": after, **{role: errors[role] for role in self.teachers}}
+        teachers = {role: errors[role] for role in self.teachers if role in errors}
+        shown = {"before": before, "after": after, **teachers}
         return {
             "ratings": len(split),
             "rmse_before": root_mean_square(before),
             "rmse_after": root_mean_square(after),
             "nearer": 100 * (after < before).double().mean().item(),
             "farther": 100 * (after > before).double().mean().item(),
-            **{role: {"rmse": root_mean_square(errors[role])} for role in self.teachers},
+            **{role: {"rmse": root_mean_square(found)} for role, found in teachers.items()},
             "by_genre": error_by_genre(shown, split, self.data.features, self.data.genres),
         }
 
@@ -151,19 +157,27 @@ def load_rating_network(name: Any, data: Ratings, *, seed: int = 0, stream: str 
     own = (network.architecture or {}).get("arguments", {}).get("tables", data.tables)
     if own != data.tables:
         raise UserError(
-            f"'{network.name}' was made for other users or items than those of {data.name}: its numbers of them mean others; "
-            "train it anew on these"
+            f"'{network.name}' was made for other users or items than those of {data.name}, or has seen ratings of its test "
+            "part: train it anew on these, with the same data.test and data.split_seed"
         )
     sample = data.train.subset(torch.tensor([0]))
     try:
-        rating = network.eval()(sample.inputs.read(torch.tensor([0]))).logits
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        network.eval()(sample.inputs.read(torch.tensor([0])))
+    except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"'{network.name}' fails on users and items, int64 [B, 2] ({reason}): give a module that takes them"
         ) from error
+    return network.train()
+
+
+def check_answer(network: Network, data: Ratings) -> None:
+    """Raise `UserError` where a network does not answer with one number a rating."""
+    sample = data.train.subset(torch.tensor([0]))
+    rating = network.eval()(sample.inputs.read(torch.tensor([0]))).logits
     if rating.shape != (1, 1):
         raise UserError(
-            f"'{network.name}' gives outputs of shape {list(rating.shape)} for one rating, where [1, 1] was expected"
+            f"'{network.name}' gives outputs of shape {list(rating.shape)} for one rating, where [1, 1] was expected: give a "
+            "network that says a rating"
         )
-    return network.train()
+    network.train()

@@ -156,6 +156,7 @@ class Task(ABC):
 
     def cost(self, model: Model) -> dict[str, Any]:
         """What a model, where it is, costs to run on one sample."""
+        model.quiet()
         return cost(model, self.few(model.device).x[:1])
 
     @abstractmethod

@@ -17,17 +17,19 @@ def wrap(module: nn.Module, request: Request) -> Network:
     Its classes are as many as `num_classes` of the module says, else as its last linear layer has outputs; 0 where it
     has none, and gives features.
     """
-    if request.ratings is not None:
-        request.check_options()
-        return Network(module, name=request.name, architecture=None, preprocessing=None, classes=None, num_classes=1)
-    request.check_options(("mean", "std", "size"))
-    mean, std, size = (request.options.get(option) for option in ("mean", "std", "size"))
-    convolutions = (layer.in_channels for layer in module.modules() if isinstance(layer, nn.Conv2d))
-    channels = len(mean or std or ()) or next(convolutions, None) or request.channels or 3
     num_classes: Any = getattr(module, "num_classes", None)
     if not isinstance(num_classes, int):
         linear = last_linear(module)
         num_classes = module.get_submodule(linear).out_features if linear else 0
+    if request.ratings is not None:
+        request.check_options()
+        return Network(
+            module, name=request.name, architecture=None, preprocessing=None, classes=None, num_classes=num_classes
+        )
+    request.check_options(("mean", "std", "size"))
+    mean, std, size = (request.options.get(option) for option in ("mean", "std", "size"))
+    convolutions = (layer.in_channels for layer in module.modules() if isinstance(layer, nn.Conv2d))
+    channels = len(mean or std or ()) or next(convolutions, None) or request.channels or 3
     return Network(
         module,
         name=request.name,

@@ -64,6 +64,9 @@ class TwoTower(nn.Module):
         dropout: float = 0.0,
         tables: str = "",
     ) -> None:
+        for key, value, least in (("width", width, 1), ("hidden", hidden, 1), ("depth", depth, 1)):
+            if value < least:
+                raise ValueError(f"{key} is {value}: give at least {least}")
         super().__init__()
         self.towers = Towers(users, items, genres, width)
         sizes = [2 * width, *[hidden] * depth]
