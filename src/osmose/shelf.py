@@ -9,6 +9,7 @@ from osmose import recipe
 from osmose.augmentors import AUGMENTORS
 from osmose.data import show_data
 from osmose.data.corpus import TEXT
+from osmose.data.ratings import RATINGS
 from osmose.methods import METHODS
 from osmose.models import show_models
 from osmose.targets import TARGETS
@@ -26,10 +27,16 @@ def data() -> Rows:
     text = {
         "name": f"{TEXT}PATH",
         "description": "text for method language: .txt, .jsonl, .json and .parquet files, or text:hf:NAME of the hub",
-        "licence": "yours",
+        "licence": "that of the files",
         "available": find_spec("transformers") is not None,
     }
-    return [*show_data(), text]
+    ratings = {
+        "name": f"{RATINGS}DIR",
+        "description": "ratings of items by users, in MovieLens's and RecBole's files",
+        "licence": "that of the files",
+        "available": True,
+    }
+    return [*show_data(), text, ratings]
 
 
 def methods() -> Rows:
