@@ -318,7 +318,7 @@ def test_what_the_pair_check_is_asked():
     assert build(switch_on="disagreement").needs() == {"images", "teacher", "same classes"}
     assert build(augmentor="mix").needs() == {"images", "teacher", "same classes"}
     assert build(target="initial", switch_on="disagreement").needs() == {"images", "same classes"}
-    assert build(classes=1).needs() == {"images", "teacher", "labels", "whole labels"}
+    assert build(classes=1).needs() == {"images", "teacher", "same outputs", "labels", "whole labels"}
 
 
 def test_the_difference_of_reference_and_library():

@@ -212,7 +212,7 @@ def test_accumulated_micro_batches_are_one_batch(speak, tmp_path):
             {"teacher": None, "method": {"target": "partition"}},
             "target 'partition' needs a teacher: give --teacher hf:FOLDER",
         ),
-        ({"corruptions": ["fog"]}, "key 'corruptions' is of images, and text:.* is text: leave it out"),
+        ({"corruptions": ["fog"]}, "key 'corruptions' is of images, and text:.* has none: leave it out"),
         ({"view": {"flip": 0.3}}, "key 'view' is of images"),
         ({"method": {"target": "flips"}}, "key 'method.target' is 'flips': expected one of"),
         (
