@@ -174,7 +174,7 @@ def test_numbers_are_distilled_by_their_squares():
     expected = 0.75 * ((said - taught) ** 2).mean() + 0.25 * ((said - Y) ** 2).mean()
     torch.testing.assert_close(step.loss.detach(), expected)
     with pytest.raises(UserError, match="the student gives one number: use target 'teacher'"):
-        Distill(student, {"teacher1": Frozen(teacher)}, target="partition")
+        Distill(student, {"teacher1": Frozen(teacher)}, target="flip-t")
 
 
 def test_a_teacher_that_the_target_ignores_is_not_asked():
