@@ -117,7 +117,7 @@ def test_the_loss_is_its_equations_written_out(rounds, speak_from):
 @pytest.mark.parametrize("interact_on", ["high", "low", "messages"])
 @pytest.mark.parametrize("stop_gradient", [True, False])
 def test_what_a_round_is_compared_by(interact_on, stop_gradient):
-    alone = {"message_weight": 0.0, "state_weight": 0.0, "answers": Answers(labels=0.0)}
+    alone = {"interact_weight": 1.0, "message_weight": 0.0, "state_weight": 0.0, "answers": Answers(labels=0.0)}
     method, teacher = build(interact_on=interact_on, stop_gradient=stop_gradient, relative=False, **alone)
     g, h = method.student_side, method.teacher_side
     s_g, t_g = low_high(method.student)
