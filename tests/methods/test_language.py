@@ -257,6 +257,16 @@ def test_a_teacher_with_more_tokens_is_cut_to_what_both_have(speak, llama, signa
     )
 
 
+def stop_after_a_checkpoint(process, folder):
+    """End a run as a user would, once it has something to go on from."""
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoints/*")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=120)
+    assert process.returncode == 143
+
+
 def test_a_run_of_a_configuration_nobody_saved_is_resumed_by_another_process(start, tmp_path):
     """The weights of the initial student are kept in between, and are the same."""
     arguments = (
@@ -264,13 +274,7 @@ def test_a_run_of_a_configuration_nobody_saved_is_resumed_by_another_process(sta
         "--target", "partition", "--data", "text:comedies", "--data.fraction", "0.02", "--data.length", "64", "--epochs", "30",
         "--threads", "1", "--checkpoint_every", "1", "--output", tmp_path / "run",
     )  # fmt: skip
-    process = start(*arguments)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("checkpoints/*")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.1)
-    process.terminate()
-    process.communicate(timeout=120)
-    assert process.returncode == 143
+    stop_after_a_checkpoint(start(*arguments), tmp_path / "run")
     again = start(*arguments)
     said = next(line for line in again.stderr if "resumed at step" in line or "not the ones" in line)
     assert "resumed at step" in said
@@ -329,13 +333,7 @@ def test_a_spread_run_that_is_stopped_goes_on_to_the_last_bit(start, llama, pros
     whole = start(*arguments("whole"))
     _, said = whole.communicate(timeout=300)
     assert whole.returncode == 0, said
-    stopped = start(*arguments("run"))
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("checkpoints/*")) and time.monotonic() < deadline and stopped.poll() is None:
-        time.sleep(0.05)
-    stopped.terminate()
-    stopped.communicate(timeout=120)
-    assert stopped.returncode == 143
+    stop_after_a_checkpoint(start(*arguments("run")), tmp_path / "run")
     again = start(*arguments("run"))
     _, said = again.communicate(timeout=300)
     assert again.returncode == 0, said

@@ -86,7 +86,7 @@ class Guided(Method):
         self.panel = Panel(answers.target, frozen, regression=student.num_classes == 1) if answers.kl else None
         self.student_fields, self.teacher_fields = list(student_fields), list(teacher_fields)
         self.optimiser = optimiser
-        student.listen(one.removeprefix(STATES) for one in self.student_fields if one.startswith(STATES))
+        student.listen_for(self.student_fields)
         self.added = nn.ModuleDict()
 
     def reads(self) -> dict[str, tuple[str, ...]]:
@@ -109,7 +109,7 @@ class Guided(Method):
     """How the teacher teaches, in a few words."""
 
     def fit_to(self, shape: tuple[int, ...], numbers: Tensor) -> None:
-        self.teacher.network.listen(one.removeprefix(STATES) for one in self.teacher_fields if one.startswith(STATES))
+        self.teacher.network.listen_for(self.teacher_fields)
         student, teacher = (self.student, self.student_fields), (self.teacher.network, self.teacher_fields)
         self.adapt(*([_layout(network, one, shape) for one in fields] for network, fields in (student, teacher)))
 

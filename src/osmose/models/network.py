@@ -125,6 +125,10 @@ class Network(Predictor):
             if path not in self._ears:
                 self._ears[path] = modules[path].register_forward_hook(partial(self._hear, path))
 
+    def listen_for(self, fields: Iterable[str]) -> None:
+        """Listen to the layers whose states are among some fields of `Outputs`; raises as `listen`."""
+        self.listen(name.removeprefix(STATES) for name in fields if name.startswith(STATES))
+
     def quiet(self) -> None:
         """Listen to no layer any more."""
         for ear in self._ears.values():

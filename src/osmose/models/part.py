@@ -27,7 +27,7 @@ class Part:
     are: states that come from elsewhere are not what the network will see.
 
     Args:
-        network: the network; only referred to.
+        network: the network; only referred to, and listened to at both layers from then on.
         low: path of the layer in the network's body whose output is given.
         high: path of the layer behind it whose output is asked for.
         shape: of one sample.
@@ -62,7 +62,7 @@ class Part:
         for call in outermost:
             self._answers.setdefault(modules[call.path], []).append(call.given)
         self._low, self._high = modules[low], modules[high]
-        self._check_chain(modules)
+        self._check_chain()
         del self._samples
         network.train(trained)
 
@@ -133,25 +133,13 @@ class Part:
         return calls
 
     @torch.no_grad()
-    def _check_chain(self, modules: dict[str, nn.Module]) -> None:
+    def _check_chain(self) -> None:
         """Raise `UserError` unless the states of some samples, beside what layers before gave for another one, give their own."""
-        seen: dict[str, Tensor] = {}
-
-        def keep(path: str) -> Callable[..., None]:
-            def hook(module: nn.Module, inputs: Any, given: Tensor) -> None:
-                seen[path] = given.clone()
-
-            return hook
-
-        hooks = [modules[path].register_forward_hook(keep(path)) for path in (self.low, self.high)]
+        self.network.listen([self.low, self.high])
+        states = self.network.run(self._samples).states
+        own = states[self.high]
         try:
-            self.network.run(self._samples)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        own = seen[self.high]
-        try:
-            found = self(seen[self.low])
+            found = self(states[self.low])
             same = torch.allclose(found, own, rtol=1e-3, atol=1e-4 * float(own.abs().max()))
         except RuntimeError:  # what stands in for a layer has another shape, or is changed in place
             same = False

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from osmose.errors import UserError, check
-from osmose.models.network import STATES, Network, Outputs
+from osmose.models.network import Network, Outputs
 from osmose.signals.encoding import Dense, Encoding, TopK
 from osmose.signals.speaker import Speaker
 
@@ -25,7 +25,7 @@ class Frozen(Speaker):
             UserError: when the network has no such layer.
         """
         super().expect(fields)
-        self.network.listen(name.removeprefix(STATES) for name in fields if name.startswith(STATES))
+        self.network.listen_for(fields)
 
     def encodings(self, shape: tuple[int, ...], dtype: str, top_k: int | None) -> dict[str, Encoding]:
         """All numbers of each field, or of the logits the k highest."""

@@ -17,7 +17,7 @@ from osmose.evaluate.robustness import domain_accuracy
 from osmose.evaluate.transfer import transfer_numbers
 from osmose.models.model import Predictor
 from osmose.recipe import Recipe
-from osmose.tasks.task import Measured
+from osmose.tasks.task import Measured, result_numbers
 
 _SHARES = (2, 5, 20, 50, 100)
 """Percent of the teacher's positive flips that a set of top classes holds (arXiv 2310.17653, figure 5)."""
@@ -64,18 +64,8 @@ def measure(
     test, heldout = measured["test"], measured.get("heldout", {})
     if recipe.corruptions:
         test["after"]["corrupted"] = _corrupted(parse(recipe.corruptions), parts["test"], models, recipe.workers)
-    numbers = {
-        "student": recipe.student,
-        "teacher": recipe.teacher,
-        "data": recipe.data.name,
-        "method": recipe.method["name"],
-        "seed": recipe.seed,
-        "unit": "mean squared error" if "mse_after" in test["after"] else "percent of samples",
-        **test["after"],
-        "heldout": heldout.get("after"),
-        "chosen": {**test["chosen"], "heldout": heldout["chosen"]} if "chosen" in test else None,
-    }
-    return Measured(numbers, {"answers": answers, "flipped": flipped})
+    unit = "mean squared error" if "mse_after" in test["after"] else "percent of samples"
+    return Measured(result_numbers(recipe, unit, test, heldout), {"answers": answers, "flipped": flipped})
 
 
 def _numbers(found: dict[str, Tensor], students: list[str], teachers: list[str]) -> dict[str, dict[str, Any]]:

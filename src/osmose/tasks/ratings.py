@@ -25,7 +25,7 @@ from osmose.models.model import Predictor
 from osmose.models.network import Network
 from osmose.recipe import RatingData, Recipe
 from osmose.tasks.networks import NetworkTask
-from osmose.tasks.task import Measured, Modules, Products
+from osmose.tasks.task import Measured, Modules, Products, result_numbers
 from osmose.weights import read_weights
 
 _FEW = 8
@@ -100,19 +100,8 @@ class RatingTask(NetworkTask):
         for part, split in parts.items():
             errors = {role: outcomes(one, predict(one.to(device), split), split) for role, one in models.items()}
             measured[part] = {student: self._numbers(errors, student, split) for student in students}
-        test, heldout = measured["test"], measured.get("heldout", {})
-        numbers = {
-            "student": self.recipe.student,
-            "teacher": self.recipe.teacher,
-            "data": self.recipe.data.name,
-            "method": self.recipe.method["name"],
-            "seed": self.recipe.seed,
-            "unit": "root mean squared error in stars",
-            **test["after"],
-            "heldout": heldout.get("after"),
-            "chosen": {**test["chosen"], "heldout": heldout["chosen"]} if "chosen" in test else None,
-        }
-        return Measured(numbers)
+        unit = "root mean squared error in stars"
+        return Measured(result_numbers(self.recipe, unit, measured["test"], measured.get("heldout", {})))
 
     def _numbers(self, errors: Mapping[str, Tensor], student: str, split: Split) -> dict[str, Any]:
         """The numbers on one part, for one of the students, from everyone's squared errors."""

@@ -57,6 +57,30 @@ class Measured:
             write_atomically(folder / f"{name}.json", json.dumps(value).encode())
 
 
+def result_numbers(
+    recipe: Recipe, unit: str, test: Mapping[str, dict[str, Any]], heldout: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """What every result begins with: what the run was, and the students' numbers on the test and the held-out part.
+
+    Args:
+        recipe: the run's recipe.
+        unit: of the numbers.
+        test: the numbers of "after" and, where there is one, "chosen" on the test part.
+        heldout: the same on the held-out part; empty where there is none.
+    """
+    return {
+        "student": recipe.student,
+        "teacher": recipe.teacher,
+        "data": recipe.data.name,
+        "method": recipe.method["name"],
+        "seed": recipe.seed,
+        "unit": unit,
+        **test["after"],
+        "heldout": heldout.get("after"),
+        "chosen": {**test["chosen"], "heldout": heldout["chosen"]} if "chosen" in test else None,
+    }
+
+
 @dataclass
 class Task(ABC):
     """Everything that takes part in a run, and what can be done with data and networks of its kind.

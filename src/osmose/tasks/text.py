@@ -25,7 +25,7 @@ from osmose.models.load_language import find_language, load_language
 from osmose.models.model import Model
 from osmose.recipe import Recipe, Text
 from osmose.signals.tokens import FrozenLanguage, Speech
-from osmose.tasks.task import Measured, Modules, Products, Task
+from osmose.tasks.task import Measured, Modules, Products, Task, result_numbers
 
 _SHOWN, _LONG = 6, 200
 """Blocks of the test part that are shown token by token, and how many tokens of each."""
@@ -134,18 +134,8 @@ class TextTask(Task):
         }
         measured = {part: self._numbers(passages, scores[part], list(students)) for part, passages in parts.items()}
         test, heldout = measured.pop(""), measured.pop("heldout", {})
-        numbers = {
-            "student": self.recipe.student,
-            "teacher": self.recipe.teacher,
-            "data": self.recipe.data.name,
-            "method": self.recipe.method["name"],
-            "seed": self.recipe.seed,
-            "unit": "perplexity of a token",
-            **test["after"],
-            "heldout": heldout.get("after"),
-            "chosen": {**test["chosen"], "heldout": heldout["chosen"]} if "chosen" in test else None,
-            "others": {name: found["after"] for name, found in measured.items()},
-        }
+        numbers = result_numbers(self.recipe, "perplexity of a token", test, heldout)
+        numbers["others"] = {name: found["after"] for name, found in measured.items()}
         return Measured(numbers, texts={"passages": self._marked(parts[""], scores[""])})
 
     def _marked(self, passages: Passages, scores: Mapping[str, Tensor]) -> list[list[tuple[str, str]]]:
