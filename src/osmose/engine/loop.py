@@ -19,7 +19,7 @@ from osmose.engine.folder import RunFolder
 from osmose.engine.interrupt import Interrupted, interruptions
 from osmose.engine.meter import Meter
 from osmose.engine.method import Method
-from osmose.engine.optimiser import Player, at
+from osmose.engine.optimiser import Player, at, clip_each
 from osmose.engine.progress import Progress
 from osmose.engine.settings import Training
 from osmose.engine.sharding import finite, gathered, spread, spread_optimiser, unsharded
@@ -131,6 +131,8 @@ class Engine:
                 group["weight_decay"] = at(settings.weight_decay, clock)
             if player.clip is not None:
                 fabric.clip_gradients(self.module, optimiser, max_norm=player.clip, error_if_nonfinite=False)
+            if player.clip_each is not None:
+                clip_each(self.parameters[name], player.clip_each)
             optimiser.step()
             optimiser.zero_grad()
         if fabric.world_size > 1:

@@ -48,12 +48,14 @@ class Player:
         groups: the parameters, each group with its own schedules.
         optimiser: builds the optimiser from torch's list of parameter groups.
         clip: largest norm of the player's whole gradient; None leaves gradients as they are.
+        clip_each: largest norm of each tensor's gradient.
         plateau: reaction to a held-out metric that no longer improves; None for none.
     """
 
     groups: list[Group]
     optimiser: Callable[[list[dict[str, object]]], torch.optim.Optimizer]
     clip: float | None = None
+    clip_each: float | None = None
     plateau: "Plateau | None" = None
 
 
@@ -87,7 +89,10 @@ class Optimiser:
         lr_batch: the batch that the rate is meant for; none takes the rate as it is for any.
         momentum: SGD's momentum, without Nesterov's correction; the other optimisers do not use it.
         weight_decay: weight decay (L2 for sgd and adam, decoupled for the others).
+        final_weight_decay: where a cosine over the run takes it; none leaves it as it is.
+        decay_vectors: whether parameters of one dimension, as biases and those of normalisation, decay too.
         clip: largest norm of the gradient; none leaves it as it is.
+        clip_each: largest norm of each tensor's gradient.
         schedule: how the rate goes on after the warm-up: constant, cosine to `final`, or plateau.
         warmup_epochs: epochs over which the rate rises linearly from zero.
         final: share of `lr` at the end of a cosine.
@@ -99,7 +104,10 @@ class Optimiser:
     lr_batch: int | None = 256
     momentum: float = 0.9
     weight_decay: float = 1e-3
+    final_weight_decay: float | None = None
+    decay_vectors: bool = True
     clip: float | None = None
+    clip_each: float | None = None
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     warmup_epochs: float = 0.0
     final: float = 0.0
@@ -111,7 +119,11 @@ class Optimiser:
             check(0 <= value < math.inf, f"optimiser.{key}", value, "a number of at least 0")
         check(self.lr_batch is None or self.lr_batch >= 1, "optimiser.lr_batch", self.lr_batch, "at least 1, or null")
         check(0 <= self.momentum < 1, "optimiser.momentum", self.momentum, "a number from 0 to below 1")
-        check(self.clip is None or self.clip > 0, "optimiser.clip", self.clip, "a number above 0, or null")
+        for key in ("clip", "clip_each"):
+            value = getattr(self, key)
+            check(value is None or value > 0, f"optimiser.{key}", value, "a number above 0, or null")
+        final = self.final_weight_decay
+        check(final is None or 0 <= final < math.inf, "optimiser.final_weight_decay", final, "at least 0, or null")
 
     def rate(self, clock: Clock) -> float:
         """The learning rate of the optimiser step that starts at `clock` (without a plateau's reductions)."""
@@ -122,7 +134,12 @@ class Optimiser:
         if self.schedule != "cosine":
             return peak
         progress = (clock.step - warmup) / max(1, clock.total - warmup)
-        return peak * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+        return peak * cosine(progress, 1.0, self.final)
+
+    def decay(self, clock: Clock) -> float:
+        """The weight decay of the optimiser step that starts at `clock`."""
+        final = self.weight_decay if self.final_weight_decay is None else self.final_weight_decay
+        return cosine(clock.step / clock.total, self.weight_decay, final)
 
     def player(self, parameters: Iterable[nn.Parameter]) -> Player:
         """A player that trains those of `parameters` that require gradients, with these settings.
@@ -133,10 +150,15 @@ class Optimiser:
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         if not trained:
             raise UserError("all parameters to be trained are frozen: set requires_grad of those that should train")
+        decayed = [parameter for parameter in trained if self.decay_vectors or parameter.dim() > 1]
+        kept = [parameter for parameter in trained if not self.decay_vectors and parameter.dim() <= 1]
+        decay = self.weight_decay if self.final_weight_decay is None else self.decay
+        groups = [Group(decayed, self.rate, decay), Group(kept, self.rate)]
         return Player(
-            groups=[Group(trained, self.rate, self.weight_decay)],
+            groups=[group for group in groups if group.parameters],
             optimiser=self._kind(),
             clip=self.clip,
+            clip_each=self.clip_each,
             plateau=self.plateau if self.schedule == "plateau" else None,
         )
 
@@ -154,6 +176,20 @@ class Optimiser:
         return found
 
 
+def cosine(progress: float, start: float, end: float) -> float:
+    """A value on half a cosine from `start` to `end`, `progress` from 0 to 1 of the way."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
 def at(value: Scheduled, clock: Clock) -> float:
     """The value of a schedule at `clock`."""
     return value(clock) if callable(value) else value
+
+
+@torch.no_grad()
+def clip_each(parameters: Iterable[nn.Parameter], limit: float) -> None:
+    """Shrink each tensor's gradient, where there is one, to a norm of at most `limit`."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if gradients:
+        norms = torch.stack(torch._foreach_norm(gradients))
+        torch._foreach_mul_(gradients, list((limit / (norms + 1e-6)).clamp(max=1.0).unbind()))

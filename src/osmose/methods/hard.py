@@ -147,9 +147,11 @@ class Hard(Method):
     def players(self) -> dict[str, Player]:
         settings = self.augmentor_optimiser
         augmentor = settings.player(self.augmentor.learned().values())
-        groups = [([one for one in some if one.requires_grad], rate) for some, rate in self.augmentor.rates()]
         augmentor.groups = [
-            Group(some, partial(_scaled, settings.rate, rate), settings.weight_decay) for some, rate in groups if some
+            Group(group.parameters, partial(_scaled, settings.rate, rate), group.weight_decay)
+            for some, rate in self.augmentor.rates()
+            if any(one.requires_grad for one in some)
+            for group in settings.player(some).groups
         ]
         return {"student": self.optimiser.player(self.student.parameters()), "augmentor": augmentor}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.method import Method, Step
-from osmose.engine.optimiser import Group, Optimiser, Player
+from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import UserError, check
 from osmose.losses.language import IGNORED, Objective, distil_tokens
 from osmose.models.language import LanguageModel
@@ -75,7 +75,14 @@ class Language(Method):
         lora: Lora | None = None,
         checkpoint_activations: bool = False,
         optimiser: Optimiser = Optimiser(
-            name="adamw", lr=5e-4, lr_batch=None, weight_decay=0.1, clip=1.0, schedule="cosine", warmup_epochs=0.05
+            name="adamw",
+            lr=5e-4,
+            lr_batch=None,
+            weight_decay=0.1,
+            decay_vectors=False,
+            clip=1.0,
+            schedule="cosine",
+            warmup_epochs=0.05,
         ),
     ) -> None:
         super().__init__()
@@ -113,13 +120,7 @@ class Language(Method):
         return " and ".join([*by, f"the text (weight {self.alpha:g})"] if self.alpha else by)
 
     def players(self) -> dict[str, Player]:
-        player = self.optimiser.player(self.student.parameters())
-        (everything,) = player.groups
-        matrices = [one for one in everything.parameters if one.dim() > 1]
-        others = [one for one in everything.parameters if one.dim() <= 1]
-        groups = (Group(matrices, everything.lr, everything.weight_decay), Group(others, everything.lr))
-        player.groups = [group for group in groups if group.parameters]
-        return {"student": player}
+        return {"student": self.optimiser.player(self.student.parameters())}
 
     def forward(self, batch: Batch, clock: Clock) -> Step:
         assert batch.y is not None
