@@ -186,7 +186,7 @@ def estimate(recipe: Mapping[str, Any]) -> Numbers:
     found = {}
     for name, stage in recipes.stages(recipe).items():
         resolved = recipes.resolve(stage)
-        if not any(model.startswith("$") for model in (resolved.student, *resolved.roles.values())):
+        if not any(map(recipes.product, (*resolved.students, *resolved.roles.values()))):
             found[name] = execution.estimate(resolved)
     return {"stages": found}
 
@@ -362,7 +362,7 @@ def default_folder(recipe: recipes.Recipe, whole: str | None = None) -> Path:
         whole: what is hashed; by default the recipe itself.
     """
     digest = hashlib.sha256((whole or json.dumps(recipe.plain(), sort_keys=True)).encode()).hexdigest()[:8]
-    student = re.split(r"[:/$]", recipe.student)[-1]
+    student = "+".join(re.split(r"[:/$]", name)[-1] for name in recipe.students)
     return Path("runs") / f"{student}-{recipe.method['name']}-{digest}"
 
 

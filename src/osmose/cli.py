@@ -180,7 +180,10 @@ def _model_flags(parser: argparse.ArgumentParser) -> None:
         "--teacher", nargs="+", metavar="MODEL", help="zoo:NAME, timm:NAME, file:PATH; several for target partition"
     )
     parser.add_argument(
-        "--student", metavar="MODEL", help="the same; fresh:zoo:NAME for new weights, head:... for a new head"
+        "--student",
+        nargs="+",
+        metavar="MODEL",
+        help="the same; fresh:zoo:NAME for new weights, head:... for a new head; two for method mokd",
     )
     parser.add_argument("--data", metavar="DATA", help="a data set, for example parquet:DIR; see `osmose show data`")
     parser.add_argument("--method", metavar="NAME", help="see `osmose show methods`")
@@ -425,6 +428,9 @@ def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
     if "rmse_after" in numbers:
         _show_ratings(numbers, console)
         return
+    if "networks" in numbers:
+        _show_features(numbers, console)
+        return
     if "accuracy_after" not in numbers:
         _show_pairs({key: numbers[key] for key in ("student", "mse_before", "mse_after")})
         return
@@ -471,20 +477,11 @@ def show_transfer(numbers: dict[str, Any], console: "Console") -> None:
 
 def _show_text(numbers: dict[str, Any], console: "Console") -> None:
     """The scores before and after, of each text that the models were tested on."""
-    from rich import box
-    from rich.table import Table
-
     from osmose.report.text import score_table
 
     for name, found in {numbers["data"]: numbers, **numbers["others"]}.items():
         console.print(f"{numbers['student']} taught by {numbers['taught_by']}; {found['tokens']} test tokens of {name}")
-        columns, rows = score_table(found)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in columns:
-            table.add_column(column, justify="left" if not column else "right")
-        for cells in rows:
-            table.add_row(*cells)
-        console.print(table)
+        _show_table(console, *score_table(found))
         console.print(
             f"next tokens newly right {found['knowledge_gain']:.2f} %, newly wrong {found['knowledge_loss']:.2f} %"
         )
@@ -506,6 +503,18 @@ def _show_ratings(numbers: dict[str, Any], console: "Console") -> None:
     columns, rows = genre_table(numbers)
     shown = [["all", str(numbers["ratings"]), *(f"{value:.4f}" for value in everyone.values())], *rows]
     _show_rows([dict(zip(columns, row, strict=True)) for row in shown])
+    console.print(f"trained in {numbers['seconds']} s")
+
+
+def _show_features(numbers: dict[str, Any], console: "Console") -> None:
+    """What neighbours and linear classifiers read from each network's features."""
+    from osmose.report.backbones import feature_table
+
+    console.print(f"{numbers['student']} taught by {numbers['taught_by']}; {numbers['samples']} test samples")
+    _show_table(console, *feature_table(numbers))
+    if "agreement_after" in numbers:
+        before, after = numbers["agreement_before"], numbers["agreement_after"]
+        console.print(f"neighbours of the networks agree on {after:.2f} %, before on {before:.2f} %")
     console.print(f"trained in {numbers['seconds']} s")
 
 
@@ -549,6 +558,9 @@ def _show_study(numbers: dict[str, Any]) -> None:
         "part": "on", "method": "method", "settings": "settings", "runs": "runs", "success_rate_median": "success",
         "success_rate_pooled": "pooled", "delta_mean": "delta", "delta_seed_sd": "seed_sd",
         "significantly_better": "better", "significantly_worse": "worse",
+        **{f"student{role}_{key}_mean": f"{text}{role}" for role in ("", "1", "2")
+           for key, text in (("neighbours", "neighbours"), ("probe", "linear"))},
+        "agreement_mean": "agreement",
         "rmse_mean": "rmse", "rmse_se": "s.e.", "mse_median": "median_mse", "mse_min": "smallest", "mse_max": "largest",
         "perplexity_mean": "perplexity", "perplexity_sd": "sd", "last_word_accuracy_mean": "last_words",
         "retention_mean": "retained", "others_mean": "other_texts",
@@ -566,6 +578,19 @@ def _show_estimate(numbers: dict[str, Any]) -> None:
 def _show_pairs(values: dict[str, Any]) -> None:
     for key, value in values.items():
         print(f"{key.replace('_', ' ')}: {round(value, 4) if isinstance(value, float) else value}")
+
+
+def _show_table(console: "Console", columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of texts, whose first column has no heading."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if not column else "right")
+    for cells in rows:
+        table.add_row(*cells)
+    console.print(table)
 
 
 def _show_rows(rows: list[dict[str, Any]]) -> None:

@@ -119,7 +119,7 @@ def execute(
                 numbers = measured.numbers
                 numbers["taught_by"] = engine.method.taught_by(list(recipe.roles.values()))
                 few = task.few(fabric.device)
-                everyone = {"student": student, **task.teachers}
+                everyone = {**task.members(student), **task.teachers}
                 numbers["cost"] = {role: task.cost(model.to(fabric.device)) for role, model in everyone.items()}
                 numbers["share"] = shares(folder.metrics)
                 if numbers["chosen"]:
@@ -152,16 +152,16 @@ def prepare(
         method = cls(task.student, frozen, **_with_modules(arguments, task.modules))
     notes = [*task.notes, *task.check(method)]
     train = task.data.train
-    with stream(recipe.seed, "method/fit"):
-        method.fit_to(train.inputs.shape, train.index)
-    if recipe.precision == "bf16-mixed":
-        # The layout of the fast bfloat16 convolutions; torch's types lack it.
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     shards = recipe.accumulate * fabric.world_size
     loader = Loader(train, batch_size=recipe.batch_size, seed=recipe.seed, shards=shards, workers=recipe.workers)
     if loader.batch_size < recipe.batch_size:
         notes.append(f"a step takes {loader.batch_size} samples, not {recipe.batch_size}: {task.data.name} has no more")
     feed = task.feed(loader, fabric.device)
+    with stream(recipe.seed, "method/fit"):
+        method.fit_to(feed.shapes, train.index)
+    if recipe.precision == "bf16-mixed":
+        # The layout of the fast bfloat16 convolutions; torch's types lack it.
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for role, fields in method.reads().items():
         frozen[role].expect(fields)
         if feed.numbered:
@@ -220,7 +220,7 @@ def _keep_unnamed(task: Task, output: Path) -> None:
     unnamed = {"initial": task.initial, **{r: n for r, n in task.teachers.items() if r in task.modules}}
     for role, network in unnamed.items():
         place = kept / f"{role}{network.suffix}"
-        if not place.exists():
+        if not network.saved(place):
             network.save(place)
 
 
@@ -231,7 +231,7 @@ def _restore_unnamed(task: Task, output: Path) -> None:
     }.items():
         for network in networks:
             place = output / "frozen" / f"{role}{network.suffix}"
-            if place.exists():
+            if network.saved(place):
                 network.restore(place)
 
 

@@ -61,7 +61,7 @@ class Cell:
     def row(self, numbers: Mapping[str, Any]) -> table.Row:
         """The run's row of the study's table, from its result.json."""
         identity = {
-            "student": self.recipe.student,
+            "student": " + ".join(self.recipe.students),
             "teacher": " + ".join(self.recipe.roles.values()) or None,
             "method": self.method,
             "settings": ", ".join(f"{key}={_text(value)}" for key, value in self.settings.items()),
@@ -97,7 +97,7 @@ def expand(study: Mapping[str, Any]) -> list[Cell]:
     packaged = recipes.load(str(study["recipe"])) if "recipe" in study else {}
     base = recipes.merge(packaged, _mapping(study, "base"))
     axes = {
-        "student": _models(study, "students", (str,)),
+        "student": _models(study, "students", (str, list)),
         "teacher": _models(study, "teachers", (str, list, type(None))),
         "seed": _list(study, "seeds", (int,)),
     }
@@ -114,7 +114,7 @@ def expand(study: Mapping[str, Any]) -> list[Cell]:
         open_axes = {key: values for key, values in axes.items() if key not in own}
         open_settings = {key: _list(settings, key) for key in settings if not _fixes(own, key)}
         for cell in _variant(str(method), recipes.merge(base, own), open_settings, open_axes):
-            if skip_same and "teacher" not in own and cell.recipe.student in cell.recipe.roles.values():
+            if skip_same and "teacher" not in own and set(cell.recipe.students) <= set(cell.recipe.roles.values()):
                 continue
             if cell.name in found:
                 raise UserError(f"the study has two runs called '{cell.name}': give every name, seed and value once")
@@ -286,7 +286,7 @@ def _named(teacher: str | list[str] | None, recipe: Recipe) -> str | list[str] |
     """The teacher's name, or names, with the run's student and seed in the place of `$student` and `$seed`."""
 
     def one(name: str) -> str:
-        return name.replace("$student", recipe.student).replace("$seed", str(recipe.seed))
+        return name.replace("$student", "+".join(recipe.students)).replace("$seed", str(recipe.seed))
 
     return [one(name) for name in teacher] if isinstance(teacher, list) else teacher and one(teacher)
 
@@ -295,7 +295,7 @@ def _name(method: str, settings: Plain, recipe: Recipe) -> str:
     """STUDENT-from-TEACHER-METHOD-KEY=VALUE-seedN, of characters that are safe in a path."""
     teachers = "+".join(recipe.roles.values())
     parts = [
-        recipe.student,
+        "+".join(recipe.students),
         *([f"from-{teachers}"] if teachers else []),
         method,
         *(f"{key.split('.')[-1]}={_text(value)}" for key, value in settings.items()),

@@ -2,8 +2,8 @@
 
 A recipe is a mapping with the keys of `Recipe`. Its section `method` names a method and holds the keyword-only arguments of
 that method's constructor; `data: NAME` and `method: NAME` are short for a section with only a name. A recipe with the key
-`stages` is a list of recipes: each takes the other keys as its defaults, and `$NAME` in it is the student of the stage NAME;
-options may follow it, as after a model's name.
+`stages` is a list of recipes: each takes the other keys as its defaults, and `$NAME` in it is the student of the stage NAME, of
+several `$NAME/student2` the second; options may follow it, and `head:` stand before it, as with a model's name.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from functools import cache
 from importlib import resources
 from inspect import signature
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import jsonargparse
 import yaml
@@ -24,6 +24,7 @@ import yaml
 from osmose.augmentors.registry import find_augmentor
 from osmose.data.blend import Blend
 from osmose.data.corpus import TEXT
+from osmose.data.crops import Crops
 from osmose.data.ratings import RATINGS, find_ratings
 from osmose.data.sources import find
 from osmose.data.views import Views
@@ -31,6 +32,7 @@ from osmose.engine.method import Method
 from osmose.engine.settings import Training
 from osmose.errors import UserError, unknown
 from osmose.methods import METHODS, find_method
+from osmose.models.backbones import Backbones
 from osmose.models.generator import Generator
 from osmose.models.language import LanguageModel
 from osmose.models.network import Network
@@ -125,7 +127,7 @@ _KINDS: dict[str, type] = {TEXT: Text, RATINGS: RatingData}
 """The section `data` by how a name begins; of all other names it is `Data`."""
 
 
-_TRAINED: dict[type, set[type]] = {Data: {Network, Generator}, Text: {LanguageModel}, RatingData: {Network}}
+_TRAINED: dict[type, set[type]] = {Data: {Network, Generator, Backbones}, Text: {LanguageModel}, RatingData: {Network}}
 """What kinds of models can be trained on each kind of data."""
 
 
@@ -135,9 +137,9 @@ class Recipe(Training):
 
     Args:
         teacher: a model, a list of models, or none; see `osmose show models`.
-        student: a model.
+        student: a model, or a list of those that learn side by side.
         data: the data.
-        view: what is done to an image before networks see it.
+        view: what is done to an image before networks see it; of which kind, the method says.
         blend: what is done to a batch after that.
         signals: whether what frozen networks say is kept on disk.
         method: the method's name and settings.
@@ -146,9 +148,9 @@ class Recipe(Training):
     """
 
     teacher: str | list[str] | None = None
-    student: str = ""
+    student: str | list[str] = ""
     data: Data | Text | RatingData = field(default_factory=Data)
-    view: Views = field(default_factory=Views)
+    view: Views | Crops = field(default_factory=Views)
     blend: Blend = field(default_factory=Blend)
     signals: Signals = field(default_factory=Signals)
     method: Plain = field(default_factory=lambda: {"name": "distill"})
@@ -159,6 +161,11 @@ class Recipe(Training):
         """The teachers' names by role: "teacher1", "teacher2", ..."""
         names = [self.teacher] if isinstance(self.teacher, str) else self.teacher or []
         return {f"teacher{number}": name for number, name in enumerate(names, start=1)}
+
+    @property
+    def students(self) -> list[str]:
+        """The students' names."""
+        return [self.student] if isinstance(self.student, str) else self.student
 
     @property
     def is_text(self) -> bool:
@@ -210,9 +217,18 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
         raise UserError(f"method {name} does not work on {data.name}: use {' or '.join(fitting)}, or other data")
     if isinstance(data, Text):
         values.setdefault("batch_size", BLOCKS)
-    arguments = {"data": data, **_typed(Recipe, values, "", skip=frozenset({"data", "method"}))}
-    if not arguments["student"]:
+    view = values.pop("view", {})
+    if not isinstance(view, Mapping):
+        raise UserError(f"key 'view' is {view!r}: expected a section; see `osmose show settings`")
+    arguments = {
+        "data": data,
+        "view": cls.sees(**_typed(cls.sees, view, "view")),
+        **_typed(Recipe, values, "", skip=frozenset({"data", "method", "view"})),
+    }
+    if not arguments.get("student"):
         raise UserError("the recipe names no student: give --student; see `osmose show models`")
+    if isinstance(arguments["student"], list) and cls.trains is not Backbones:
+        raise UserError(f"method {name} trains one student, {len(arguments['student'])} given: choose one")
     resolved = _plain(_parser(cls).parse_object(section).as_dict())
     for key in ("optimiser", "augmentor_optimiser"):
         given = section.get(key) or {}
@@ -237,6 +253,8 @@ def completed(saved: Plain) -> Plain:
     method = saved.get("method", {}).get("name")
     known = {"method": _defaults(METHODS[method])} if method in METHODS else {}
     known["data"] = _defaults(_data_kind(saved.get("data", {})))
+    sees: type = METHODS[method].sees if method in METHODS else Views
+    known["view"] = _defaults(sees)
     return _filled(saved, _defaults(Recipe) | known)
 
 
@@ -358,9 +376,9 @@ def stages(values: Mapping[str, Any]) -> dict[str, Plain]:
             raise UserError(f"stage {number} needs a name of its own, of letters, digits, '-' and '_'")
         plain = merge(common, _without(stage, "name"))
         for product in (p for key in ("teacher", "student") for p in _products(plain.get(key))):
-            if product[1:].partition(",")[0] not in found:
+            if product.stage not in found:
                 raise UserError(
-                    f"stage '{name}' uses {product}, which no earlier stage makes: earlier are {list(found)}"
+                    f"stage '{name}' uses ${product.stage}, which no earlier stage makes: earlier are {list(found)}"
                 )
         found[name] = plain
     return found
@@ -379,10 +397,32 @@ def changed_stages(values: Plain, changes: Mapping[str, Any]) -> Plain:
     return changed
 
 
-def _products(value: Any) -> list[str]:
-    """The names of earlier stages' students in a stage's student or teachers."""
+class Product(NamedTuple):
+    """What a name like `$STAGE`, `$STAGE/student2`, `head:$STAGE` or `$STAGE,layers=2` stands for.
+
+    Attributes:
+        way: "head:", or empty.
+        stage: the stage's name.
+        member: which of its students; empty where it has one.
+        options: what follows, from its comma on.
+    """
+
+    way: str
+    stage: str
+    member: str
+    options: str
+
+
+def product(name: str) -> Product | None:
+    """The student of an earlier stage that a name stands for; None for any other name."""
+    found = re.fullmatch(r"(head:)?\$([\w-]+)(?:/([\w-]+))?(,.*)?", name)
+    return Product(*(part or "" for part in found.groups())) if found else None
+
+
+def _products(value: Any) -> list[Product]:
+    """The students of earlier stages among a stage's student or teachers."""
     names = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    return [name for name in names if isinstance(name, str) and name.startswith("$")]
+    return [found for name in names if isinstance(name, str) and (found := product(name))]
 
 
 def describe(cls: type) -> list[dict[str, Any]]:
@@ -393,6 +433,8 @@ def describe(cls: type) -> list[dict[str, Any]]:
     ]
     if cls is Recipe:
         rows += [{**row, "key": f"data.{row['key']}"} for row in describe(Data)]
+        rows += [{**row, "key": f"view.{row['key']}"} for row in describe(Views)]
+        rows += [{**row, "key": f"view.{row['key']}", "for": "crops"} for row in describe(Crops)]
         for kind, prefix in ((Text, TEXT), (RatingData, RATINGS)):
             rows += [{**row, "key": f"data.{row['key']}", "for": prefix.removesuffix(":")} for row in describe(kind)]
     return rows
@@ -466,7 +508,7 @@ def _mapping(text: str, name: str) -> Plain:
 def _parser(cls: type, skip: frozenset[str] = frozenset()) -> jsonargparse.ArgumentParser:
     """The parser of a section; what `data` may hold depends on its name, so that has one of its own."""
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    apart = {"student", "frozen"} if issubclass(cls, Method) else {"data"} if cls is Recipe else set()
+    apart = {"student", "frozen"} if issubclass(cls, Method) else {"data", "view"} if cls is Recipe else set()
     parser.add_class_arguments(cls, skip=apart | skip)
     return parser
 
@@ -548,6 +590,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Plain:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
+        if "class_path" in value:  # a section that may be none has its class beside it
+            value = value["init_args"]
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]

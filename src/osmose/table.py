@@ -31,6 +31,10 @@ SUMMARY = {
     "after": "accuracy_mean", "corrupted": "corrupted_mean", "its sd": "corrupted_sd",
     "mse, median": "mse_median", "smallest": "mse_min", "largest": "mse_max",
     "rmse": "rmse_mean", "s.e.": "rmse_se",
+    **{f"{text}{role}": f"student{role}_{key}" for role in ("", "1", "2") for text, key in (
+        ("neighbours ", "neighbours_mean"), ("sd of n", "neighbours_sd"), ("linear ", "probe_mean"), ("sd of l", "probe_sd"),
+    )},
+    "agreement": "agreement_mean", "sd of a": "agreement_sd",
     "perplexity": "perplexity_mean", "sd": "perplexity_sd",
     "tokens right": "token_accuracy_mean", "sd of that": "token_accuracy_sd",
     "last words right": "last_word_accuracy_mean", "sd of these": "last_word_accuracy_sd",
@@ -42,14 +46,17 @@ RUNS = {
     "before": "accuracy_before", "after": "accuracy_after", "delta": "transfer_delta", "gain": "knowledge_gain",
     "loss": "knowledge_loss", "p": "mcnemar_p", "held-out delta": "heldout_transfer_delta",
     "chosen epoch": "chosen_epoch", "its delta": "chosen_transfer_delta", "mse before": "mse_before",
-    "mse after": "mse_after", "rmse before": "rmse_before", "rmse after": "rmse_after",
+    "mse after": "mse_after",
+    **{f"{text} {role}".strip(): f"networks_student{role}_{key}_after" for role in ("", "1", "2")
+       for text, key in (("neighbours", "neighbours"), ("linear", "probe"))},
+    "agreement": "agreement_after", "rmse before": "rmse_before", "rmse after": "rmse_after",
     "perplexity before": "perplexity_before", "perplexity after": "perplexity_after",
     "last words right": "last_word_accuracy_after", "seconds": "seconds",
 }  # fmt: skip
 """Columns of the two tables for people: heading and key."""
 
 
-_MEASURED = ("transfer_delta", "mse_after", "rmse_after", "perplexity_after")
+_MEASURED = ("transfer_delta", "mse_after", "rmse_after", "perplexity_after", "neighbours_after")
 """Of which every finished run has one."""
 
 
@@ -102,6 +109,8 @@ def _measures(rows: list[Row], prefix: str) -> Row:
         errors = [one[prefix + "rmse_after"] for one in rows]
         error = stdev(errors) / len(errors) ** 0.5 if len(errors) > 1 else None
         return {"runs": len(rows), "rmse_mean": fmean(errors), "rmse_se": error}
+    if f"{prefix}neighbours_after" in rows[0]:
+        return _of_features(rows, prefix)
     if f"{prefix}perplexity_after" in rows[0]:
         return _of_text(rows, prefix)
     pairs: dict[tuple[Any, Any], list[Row]] = {}
@@ -153,6 +162,17 @@ def _of_text(rows: list[Row], prefix: str) -> Row:
         others = [[value for key, value in one.items() if _is_other(key)] for one in rows]
         found |= _spread("others", [fmean(values) for values in others if values])
     return found
+
+
+def _of_features(rows: list[Row], prefix: str) -> Row:
+    """Means and standard deviations over runs of what is read from features, of each network."""
+    found: Row = {"runs": len(rows)}
+    for role in ("student", "student1", "student2"):
+        for key in ("neighbours", "probe"):
+            values = [one[name] for one in rows if (name := f"{prefix}networks_{role}_{key}_after") in one]
+            found |= _spread(f"{role}_{key}", values)
+    agreement = f"{prefix}agreement_after"
+    return found | _spread("agreement", [one[agreement] for one in rows if agreement in one])
 
 
 def _is_other(key: str) -> bool:

@@ -30,7 +30,7 @@ def network(name, seed):
 def build(**settings):
     frozen = {"teacher1": Frozen(network("cnn-xs", 1)), "initial": Frozen(network("mlp-xs", 2))}
     method = Contrastive(network("mlp-xs", 0), frozen, **settings)
-    method.fit_to((1, 12, 12), torch.arange(8))
+    method.fit_to([(1, 12, 12)], torch.arange(8))
     return method, frozen
 
 

@@ -31,7 +31,7 @@ def build(kind, student="vit-xs", teacher="cnn-xs", **settings):
     frozen = {"teacher1": Frozen(network(teacher, 1)), "initial": Frozen(network(student, 2))}
     torch.manual_seed(3)
     method = kind(network(student, 0), frozen, **settings)
-    method.fit_to((1, 12, 12), torch.arange(6))
+    method.fit_to([(1, 12, 12)], torch.arange(6))
     return method.eval(), frozen
 
 
@@ -154,7 +154,7 @@ def test_a_partition_may_teach_beside_it(kind):
 def test_the_teachers_classes_do_not_matter(kind):
     frozen = {"teacher1": Frozen(load_model("fresh:zoo:cnn-xs", num_classes=7, channels=1, image_size=(12, 12)))}
     method = kind(network("vit-xs", 0), frozen, answers=Answers())
-    method.fit_to((1, 12, 12), torch.arange(6))
+    method.fit_to([(1, 12, 12)], torch.arange(6))
     assert method.needs() == {"teacher", "labels"}
     assert method(batch(), CLOCK).loss.isfinite()
 

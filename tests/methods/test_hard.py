@@ -32,7 +32,7 @@ def build(*, student="mlp-xs", classes=4, **settings):
     settings = {"augmentor_batch": None, "augmentor": {"name": "affine", "noise": 0.2}, **settings}
     torch.manual_seed(0)
     method = Hard(network(student, seed=5, classes=classes), frozen, **settings)
-    method.fit_to((1, 12, 12), torch.arange(24))
+    method.fit_to([(1, 12, 12)], torch.arange(24))
     return method.train()
 
 

@@ -35,7 +35,7 @@ def build(student="vit-xs", teacher="vit-s", **settings):
     frozen = {"teacher1": Frozen(network(teacher, 1)), "initial": Frozen(network(student, 2))}
     torch.manual_seed(3)
     method = Interactive(network(student, 0), frozen, **{"message": Message(width=5), **settings})
-    method.fit_to((1, 12, 12), torch.arange(6))
+    method.fit_to([(1, 12, 12)], torch.arange(6))
     return method, frozen["teacher1"].network
 
 

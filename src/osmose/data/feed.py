@@ -9,6 +9,7 @@ from torch import Tensor
 
 from osmose.data.batch import Batch, Signals
 from osmose.data.blend import Blend
+from osmose.data.crops import Crops
 from osmose.data.loader import Loader, Shard
 from osmose.data.views import Views
 from osmose.losses.language import IGNORED
@@ -29,6 +30,11 @@ class LoaderFeed(ABC):
     def __len__(self) -> int:
         """Optimiser steps in an epoch."""
         return len(self.loader)
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, ...]]:
+        """The shape of one sample as networks see it; of several crops one for each size."""
+        return [tuple(self.loader.split.inputs.shape)]
 
     def epoch(self, epoch: int, first_step: int, mine: Sequence[int]) -> Iterator[Batch]:
         """The shards `mine` of every global batch of `epoch` from `first_step` on."""
@@ -102,6 +108,38 @@ class ViewFeed(LoaderFeed):
     def finish(self, batch: Batch, epoch: int, step: int, part: int) -> Batch:
         """The blend of the batch's images."""
         return self.blend(batch, self.classes, self.loader.seed, epoch, step, part)
+
+
+class CropFeed(LoaderFeed):
+    """Images through numbered views of many crops.
+
+    Args:
+        loader: deals out the samples.
+        crops: what is made of their images, on the device.
+        device: where the micro-batches go.
+    """
+
+    numbered = False
+
+    def __init__(self, loader: Loader, crops: Crops, device: torch.device) -> None:
+        super().__init__(loader, device)
+        self.crops = crops
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, ...]]:
+        """Of a global crop, and of a local one where there are any."""
+        channels, height, width = self.loader.split.inputs.shape
+        return [(channels, *size) for size in self.crops.sizes((height, width))][: 2 if self.crops.locals else 1]
+
+    def view(self, epoch: int) -> int:
+        """As the settings of the crops say."""
+        return self.crops.number(epoch)
+
+    def seen(self, shard: Shard, view: int) -> Batch:
+        """The crops of the view."""
+        index = self.there(shard.numbers)
+        crops = self.crops(self.there(shard.inputs), index, view)
+        return Batch(index=index, view=view, x=crops[0][0], y=None, crops=crops)
 
 
 class PlainFeed(LoaderFeed):

@@ -21,17 +21,20 @@ def shift(images: Tensor, pad: int, top: Tensor, left: Tensor) -> Tensor:
     return windows[torch.arange(len(images), device=images.device), :, top, left]
 
 
-def resize_box(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """A box of each image stretched over the whole image, bilinear between pixel centres, in integer arithmetic.
+def resize_box(
+    images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, size: tuple[int, int] | None = None
+) -> Tensor:
+    """A box of each image stretched over a whole image, bilinear between pixel centres, in integer arithmetic.
 
     Args:
         images: uint8 [B, C, H, W].
         top, left, height, width: int64 [B], the box, which lies inside the image.
+        size: height and width of what is made; None for those of the images.
 
     Returns:
-        uint8 [B, C, H, W], rounded to nearest.
+        uint8 [B, C, height, width], rounded to nearest.
     """
-    full_height, full_width = images.shape[2:]
+    full_height, full_width = size or images.shape[2:]
     above, below, down = _between(top, height, full_height)
     before, behind, right = _between(left, width, full_width)
     down, right = down[:, None, :, None], right[:, None, None, :]
@@ -69,7 +72,9 @@ def affine(images: Tensor, angle: Tensor, shear: Tensor, zoom: Tensor, down: Ten
 
 
 def luma(pixels: Tensor) -> Tensor:
-    """The grey value of float [B, 3, H, W], as [B, 1, H, W] (ITU-R 601-2, the weights of torchvision)."""
+    """The grey value of float [B, 3, H, W], as [B, 1, H, W] (ITU-R 601-2, the weights of torchvision); one channel is its own."""
+    if pixels.shape[1] == 1:
+        return pixels
     red, green, blue = pixels.chunk(3, dim=1)
     return 0.2989 * red + 0.587 * green + 0.114 * blue
 
@@ -103,6 +108,30 @@ def hue(pixels: Tensor, turn: Tensor) -> Tensor:
     k = torch.cat([sixth + 5, sixth + 3, sixth + 1], dim=1)
     k -= (k / 6).floor_().mul_(6)
     return value - torch.minimum(k, 4 - k).clamp_(0, 1).mul_(chroma)
+
+
+def solarize(pixels: Tensor) -> Tensor:
+    """Values of at least a half turned into what they lack of one."""
+    return torch.where(pixels >= 0.5, 1 - pixels, pixels)
+
+
+def blur(pixels: Tensor, weights: Tensor) -> Tensor:
+    """Each image convolved along both axes with a symmetric kernel of its own; edges are repeated.
+
+    Args:
+        pixels: [B, C, H, W].
+        weights: [B, R + 1], the kernel from its middle outwards.
+    """
+    for axis in (2, 3):
+        reach = weights.shape[1] - 1
+        places = torch.arange(pixels.shape[axis], device=pixels.device)
+        total = pixels * weights[:, 0, None, None, None]
+        for step in range(1, reach + 1):
+            before = pixels.index_select(axis, (places - step).clamp(min=0))
+            after = pixels.index_select(axis, (places + step).clamp(max=len(places) - 1))
+            total = total + (before + after) * weights[:, step, None, None, None]
+        pixels = total
+    return pixels
 
 
 def _steady(values: Tensor) -> Tensor:

@@ -111,10 +111,10 @@ class Views:
             places, apart = (2, 2 * self.pad) if self.crop == "corners" else (2 * self.pad + 1, 1)
             images = px.shift(images, self.pad, below(top, places) * apart, below(left, places) * apart)
         elif self.crop == "resized":
-            height, width = self._box(area, aspect, *images.shape[2:])
+            height, width = boxes(area, aspect, self.scale, images.shape[2], images.shape[3])
             corner = below(top, images.shape[2] - height + 1), below(left, images.shape[3] - width + 1)
             images = px.resize_box(images, *corner, height, width)
-        images = torch.where(_each(chance(flip, self.flip)), images.flip(-1), images)
+        images = torch.where(each(chance(flip, self.flip)), images.flip(-1), images)
         if self._moves:
             images = self._move(images, counter_hash(self.seed, index, view, numbers[:5] + _AFFINE_DRAWS))
         if self.policy != "none":
@@ -130,10 +130,10 @@ class Views:
             distorted = px.contrast(distorted, self._factor(contrast))
             distorted = px.saturation(distorted, self._factor(saturation))
             reach = 0.2 * self.colour_strength
-            distorted = px.hue(distorted, _each(_between(hue, -reach, reach)))
-            x = torch.where(_each(chance(colour, self.colour)), distorted, x)
+            distorted = px.hue(distorted, each(spread(hue, -reach, reach)))
+            x = torch.where(each(chance(colour, self.colour)), distorted, x)
         if self.grayscale:
-            x = torch.where(_each(chance(gray, self.grayscale)), px.luma(x), x)
+            x = torch.where(each(chance(gray, self.grayscale)), px.luma(x), x)
         return x
 
     @property
@@ -146,26 +146,35 @@ class Views:
         height, width = images.shape[2:]
         return px.affine(
             images,
-            angle=_between(turn, -self.rotate, self.rotate).double(),
-            shear=_between(lean, -self.shear, self.shear).double(),
-            zoom=_between(zoom, *self.zoom).double(),
-            down=_between(down, -self.translate * height, self.translate * height).double(),
-            right=_between(right, -self.translate * width, self.translate * width).double(),
+            angle=spread(turn, -self.rotate, self.rotate).double(),
+            shear=spread(lean, -self.shear, self.shear).double(),
+            zoom=spread(zoom, *self.zoom).double(),
+            down=spread(down, -self.translate * height, self.translate * height).double(),
+            right=spread(right, -self.translate * width, self.translate * width).double(),
         )
 
     def _factor(self, draw: Tensor) -> Tensor:
         """Factors [B, 1, 1, 1] of brightness, contrast or saturation."""
         reach = 0.8 * self.colour_strength
-        return _each(_between(draw, max(0.0, 1 - reach), 1 + reach))
+        return each(spread(draw, max(0.0, 1 - reach), 1 + reach))
 
-    def _box(self, area: Tensor, aspect: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Sides of the boxes that "resized" crops, int64 [B] each; float64 square roots round the same everywhere."""
-        least, most = (int(share * 65536) for share in self.scale)
-        pixels = (least + below(area, most - least + 1)) * (height * width)
-        ratio = _aspects(aspect.device)[below(aspect, 257)]
-        wide = ((pixels * ratio).double().sqrt() / 65536 + 0.5).long()
-        high = ((pixels.double() / ratio).sqrt() + 0.5).long()
-        return high.clamp(1, height), wide.clamp(1, width)
+
+def boxes(area: Tensor, aspect: Tensor, scale: tuple[float, float], height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Sides of random boxes in images of some size, int64 [B] each; float64 square roots round the same everywhere.
+
+    Args:
+        area: int64 [B] draws of the share of the area.
+        aspect: int64 [B] draws of the aspect ratio, from 3/4 to 4/3.
+        scale: smallest and largest share.
+        height: of the images.
+        width: of the images.
+    """
+    least, most = (int(share * 65536) for share in scale)
+    pixels = (least + below(area, most - least + 1)) * (height * width)
+    ratio = _aspects(aspect.device)[below(aspect, 257)]
+    wide = ((pixels * ratio).double().sqrt() / 65536 + 0.5).long()
+    high = ((pixels.double() / ratio).sqrt() + 0.5).long()
+    return high.clamp(1, height), wide.clamp(1, width)
 
 
 @cache
@@ -174,11 +183,11 @@ def _aspects(device: torch.device) -> Tensor:
     return torch.tensor([round(65536 * (3 / 4) ** (1 - i / 128)) for i in range(257)], device=device)
 
 
-def _between(draw: Tensor, least: float, most: float) -> Tensor:
+def spread(draw: Tensor, least: float, most: float) -> Tensor:
     """float32 values at 65,537 even steps from `least` to `most`."""
     return least + below(draw, 65537).float() * ((most - least) / 65536)
 
 
-def _each(parameter: Tensor) -> Tensor:
+def each(parameter: Tensor) -> Tensor:
     """A parameter of each image, shaped to broadcast over its pixels."""
     return parameter[:, None, None, None]

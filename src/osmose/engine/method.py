@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from osmose.augmentors.augmentor import Augmentor
 from osmose.data.batch import Batch
+from osmose.data.crops import Crops
+from osmose.data.views import Views
 from osmose.engine.clock import Clock
 from osmose.engine.optimiser import Player
 from osmose.models.model import Model
@@ -36,6 +38,8 @@ class Method(nn.Module, ABC):
 
     trains: ClassVar[type[Model]] = Network
     """What kind of model its student is."""
+    sees: ClassVar[type[Views] | type[Crops]] = Views
+    """What is made of an image before its networks see it: the recipe's section `view`."""
     without_labels: ClassVar[str] = ""
     """How it can be used where there are no labels, for an error's cure."""
     summary: ClassVar[str]
@@ -53,11 +57,11 @@ class Method(nn.Module, ABC):
         """The fields of `Outputs` that it asks `Frozen.signal` for, "states.PATH" among them, by role; known once it is made."""
         return {}
 
-    def fit_to(self, shape: tuple[int, ...], numbers: Tensor) -> None:
+    def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
         """Told once, before `players`, of the training part.
 
         Args:
-            shape: of one sample's x, for example (channels, height, width).
+            shapes: of one sample's x, for example [(channels, height, width)]; of several crops one for each size.
             numbers: int64 [n], the samples' numbers, of which `Batch.index` has some.
         """
 

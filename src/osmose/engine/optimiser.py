@@ -134,7 +134,7 @@ class Optimiser:
         if self.schedule != "cosine":
             return peak
         progress = (clock.step - warmup) / max(1, clock.total - warmup)
-        return peak * cosine(progress, 1.0, self.final)
+        return peak * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def decay(self, clock: Clock) -> float:
         """The weight decay of the optimiser step that starts at `clock`."""
@@ -178,7 +178,8 @@ class Optimiser:
 
 def cosine(progress: float, start: float, end: float) -> float:
     """A value on half a cosine from `start` to `end`, `progress` from 0 to 1 of the way."""
-    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
+    share = 0.5 * (1 + math.cos(math.pi * progress))
+    return start * share + end * (1 - share)
 
 
 def at(value: Scheduled, clock: Clock) -> float:

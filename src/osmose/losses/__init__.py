@@ -9,6 +9,7 @@ from osmose.losses.language import Objective, SampledTokens, States, TopTokens, 
 from osmose.losses.similarity import cosine_similarities
 from osmose.losses.squared_error import squared_error
 from osmose.losses.top_k import top_k_logits
+from osmose.losses.view_pairs import soft_targets, view_pairs
 
 __all__ = [
     "Head",
@@ -24,6 +25,8 @@ __all__ = [
     "label_loss",
     "noise_contrast",
     "soft_cross_entropy",
+    "soft_targets",
     "squared_error",
     "top_k_logits",
+    "view_pairs",
 ]

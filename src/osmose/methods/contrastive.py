@@ -85,8 +85,9 @@ class Contrastive(Method):
     def reads(self) -> dict[str, tuple[str, ...]]:
         return dict.fromkeys(self.panel.roles, ("logits", "features"))
 
-    def fit_to(self, shape: tuple[int, ...], numbers: Tensor) -> None:
+    def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
         if self.loss == "crd":
+            (shape,) = shapes
             networks = self.student, self.panel.teachers[0].network
             student, teacher = (network.tried(shape).features.shape[-1] for network in networks)
             self.crd = CRD(self.bank, (student, teacher), numbers)

@@ -108,10 +108,10 @@ class Guided(Method):
     source_of_states: str = "by its states"
     """How the teacher teaches, in a few words."""
 
-    def fit_to(self, shape: tuple[int, ...], numbers: Tensor) -> None:
+    def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
         self.teacher.network.listen_for(self.teacher_fields)
         student, teacher = (self.student, self.student_fields), (self.teacher.network, self.teacher_fields)
-        self.adapt(*([_layout(network, one, shape) for one in fields] for network, fields in (student, teacher)))
+        self.adapt(*([_layout(network, one, *shapes) for one in fields] for network, fields in (student, teacher)))
 
     def adapt(self, student: list[Layout], teacher: list[Layout]) -> None:
         """Told once how the fields of both are laid out: put what trains beside the student into `added`."""

@@ -126,8 +126,8 @@ class Hard(Method):
         self.late = Late()
         self.register_buffer("watched", torch.zeros(4), persistent=False)
 
-    def fit_to(self, shape: tuple[int, ...], numbers: Tensor) -> None:
-        self.augmentor.fit(shape)
+    def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
+        self.augmentor.fit(*shapes)
         self.pool, self.saved_at = [self._snapshot()], [0]
 
     def reads(self) -> dict[str, tuple[str, ...]]:

@@ -137,8 +137,9 @@ class Interactive(Guided):
         if warmup.communicators and "plateau" in (optimiser.schedule, communicator_optimiser.schedule):
             raise UserError("schedule plateau would end the run while the student waits: use constant or cosine")
 
-    def fit_to(self, shape: tuple[int, ...], numbers: Tensor) -> None:
-        super().fit_to(shape, numbers)
+    def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
+        super().fit_to(shapes, numbers)
+        (shape,) = shapes
         self.student_part = Part(self.student, *self.paths["student"], shape)
         self.teacher_part = Part(self.teacher.network, *self.paths["teacher"], shape)
 

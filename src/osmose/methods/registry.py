@@ -5,12 +5,14 @@ from osmose.errors import unknown
 from osmose.methods.attention import Attention
 from osmose.methods.autoencode import Autoencode
 from osmose.methods.contrastive import Contrastive
+from osmose.methods.dino import Dino
 from osmose.methods.distill import Distill
 from osmose.methods.feature import Feature
 from osmose.methods.fitnet import FitNet
 from osmose.methods.hard import Hard
 from osmose.methods.interactive import Interactive
 from osmose.methods.language import Language
+from osmose.methods.mokd import Mokd
 from osmose.methods.momentum import Momentum
 from osmose.methods.relational import Relational
 from osmose.methods.supervised import Supervised
@@ -25,6 +27,8 @@ METHODS: dict[str, type[Method]] = {
     "attention": Attention,
     "relational": Relational,
     "interactive": Interactive,
+    "dino": Dino,
+    "mokd": Mokd,
     "hard": Hard,
     "autoencode": Autoencode,
     "language": Language,

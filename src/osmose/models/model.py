@@ -62,6 +62,10 @@ class Model(nn.Module, ABC):
         """
         write_weights(Path(path), self.body.state_dict(), metadata | self.about())
 
+    def saved(self, path: Path) -> bool:
+        """Whether `save` has written to `path`."""
+        return path.exists()
+
     def quiet(self) -> None:
         """Called before it is measured: what only training asked it for is asked no more."""
 

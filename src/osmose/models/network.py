@@ -221,8 +221,12 @@ class Network(Predictor):
         outputs: Outputs = self(x)
         return outputs.logits.float()
 
-    def prepare(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Tensor, *, resize: bool = True) -> Tensor:
         """Inputs as the body takes them: images of its channels and size, normalised.
+
+        Args:
+            x: the inputs.
+            resize: bring images to the body's size, where it has one; without that its code must take them as they are.
 
         Raises:
             UserError: as `forward`.
@@ -237,7 +241,7 @@ class Network(Predictor):
             )
         if not x.is_floating_point():
             raise UserError(f"'{self.name}' takes floats in [0, 1], these images are {x.dtype}: divide them by 255")
-        if wanted.size is not None and x.shape[-2:] != wanted.size:
+        if resize and wanted.size is not None and x.shape[-2:] != wanted.size:
             mode = "bicubic" if wanted.interpolation == "bicubic" else "bilinear"
             x = F.interpolate(x, wanted.size, mode=mode, antialias=True).clamp(0, 1)
         return (x - self.mean) / self.std  # broadcasting repeats a single channel

@@ -124,6 +124,24 @@ def scatter(points: Sequence[tuple[float, float]], *, x: str, y: str, level: tup
     return made.svg
 
 
+def clouds(points: Sequence[Sequence[float]], labels: Sequence[int], names: Sequence[str] | None) -> str:
+    """Points of the plane, each in its class's colour; the names of up to ten classes stand beside."""
+    from matplotlib import colormaps
+
+    classes = sorted(set(labels))
+    shades = colormaps["tab10" if len(classes) <= 10 else "hsv"]
+    with chart(6.4, 4.4) as made:
+        for number, label in enumerate(classes):
+            some = [point for point, own in zip(points, labels, strict=True) if own == label]
+            colour = shades(number if len(classes) <= 10 else number / len(classes))
+            name = names[label] if names else str(label)
+            made.axes.scatter(*zip(*some, strict=True), s=9, color=colour, alpha=0.8, linewidths=0, label=name)
+        made.axes.set_axis_off()
+        if len(classes) <= 10:
+            made.axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return made.svg
+
+
 def ranks(lines: Mapping[str, Sequence[float | None]], places: Sequence[int], *, x: str, y: str) -> str:
     """Lines by name over the same places, in colours from weak to strong; None leaves a place out."""
     from matplotlib import colormaps

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from osmose.errors import UserError
 from osmose.files import write_atomically
+from osmose.report.backbones import feature_sections, feature_tiles
 from osmose.report.charts import bars, curves, embed, parts, picture
 from osmose.report.page import Figure, Sample, Section, Tile, page
 from osmose.report.ratings import rating_scores, rating_tiles
@@ -43,6 +44,7 @@ def report_run(folder: Path) -> Path:
     sections = [
         *(text_scores(numbers) if "perplexity_after" in numbers else []),
         *(rating_scores(numbers) if "rmse_after" in numbers else []),
+        *feature_sections(numbers, _tensors(folder / "map.safetensors"), numbers.get("classes")),
         *_learning(lines),
         *(_classes(answers, names) if answers else []),
         *(_samples(answers, _tensors(folder / "flipped.safetensors"), names) if answers else []),
@@ -75,6 +77,8 @@ def _tiles(numbers: Mapping[str, Any]) -> list[Tile]:
         return text_tiles(numbers)
     if "rmse_after" in numbers:
         return rating_tiles(numbers)
+    if "networks" in numbers:
+        return feature_tiles(numbers)
     if "accuracy_after" not in numbers:
         return [
             Tile("mean squared error before", f"{numbers['mse_before']:.4g}"),
@@ -100,6 +104,11 @@ def _learning(lines: list[dict[str, Any]]) -> list[Section]:
     if len(evaluated) > 1:
         points = [(line["epoch"], line["heldout_accuracy"]) for line in evaluated]
         figures.append(Figure(curves({"accuracy": points}, x="epoch", y="held-out accuracy, %")))
+    neighbours = [line for line in lines if "heldout_neighbours" in line]
+    if len(neighbours) > 1:
+        roles = [key for key in neighbours[0] if key.startswith("heldout_student")] or ["heldout_neighbours"]
+        votes = {key.removeprefix("heldout_"): [(line["epoch"], line[key]) for line in neighbours] for key in roles}
+        figures.append(Figure(curves(votes, x="epoch", y="held-out accuracy of neighbours, %")))
     errors = [(line["epoch"], line["heldout_rmse"]) for line in lines if "heldout_rmse" in line]
     if len(errors) > 1:
         figures.append(Figure(curves({"error": errors}, x="epoch", y="held-out RMSE, stars")))

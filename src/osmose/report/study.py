@@ -48,6 +48,10 @@ def _figures(rows: Sequence[table.Row]) -> list[Figure]:
     if any("rmse_after" in one for one in rows):
         found = {"root mean squared error": "rmse_after"}
         x = "root mean squared error on the test part, stars"
+    elif any("neighbours_after" in one for one in rows):
+        roles = [role for role in ("student", "student1", "student2") if f"networks_{role}_probe_after" in rows[0]]
+        found = {f"linear classifier, {role}": f"networks_{role}_probe_after" for role in roles}
+        x = "test accuracy read from features, %"
     elif any("mse_after" in one for one in rows):
         found = {"mean squared error": "mse_after"}
         x = "mean squared error on the test part"

@@ -24,10 +24,10 @@ from osmose.models.load_generator import load_generator
 from osmose.models.model import Predictor
 from osmose.models.network import Network
 from osmose.pair_check import check_pair
-from osmose.recipe import Data, Recipe
+from osmose.recipe import Data, Recipe, product
 from osmose.tasks.measure_images import measure
 from osmose.tasks.networks import NetworkTask
-from osmose.tasks.task import Measured, Modules, Products
+from osmose.tasks.task import Measured, Modules, Products, placed
 from osmose.weights import read_about, read_weights
 
 _FEW = 8
@@ -60,8 +60,7 @@ class ImageTask(NetworkTask):
             if role in modules:
                 network = load_model(copy.deepcopy(modules[role]), channels=data.channels)
             else:
-                place = f"file:{products[name]}" if name in products else name
-                network = load_model(place, stream=f"{role}/init", **wanted)
+                network = load_model(placed(name, products), stream=f"{role}/init", **wanted)
             if data.classes and network.classes != data.classes and network.reorder(data.classes):
                 notes.append(
                     f"{role} {network.name} has the classes of {data.name} in another order: its outputs are reordered"
@@ -69,13 +68,14 @@ class ImageTask(NetworkTask):
             return network
 
         student: Predictor
+        (name,) = recipe.students
         if find_method(recipe.method["name"]).trains is Generator:
             student = load_generator(
-                copy.deepcopy(modules.get("student", recipe.student)),
+                copy.deepcopy(modules.get("student", name)),
                 channels=data.channels, image_size=data.image_size, seed=recipe.seed, stream="student/init",
             )  # fmt: skip
         else:
-            student = load("student", recipe.student)
+            student = load("student", name)
         teachers = {role: load(role, name) for role, name in recipe.roles.items()}
         return cls(recipe, data, student, copy.deepcopy(student), teachers, notes, modules)
 
@@ -84,11 +84,12 @@ class ImageTask(NetworkTask):
         for data in dict.fromkeys(recipe.data.name for recipe in recipes):
             find(data)
         networks = [recipe for recipe in recipes if find_method(recipe.method["name"]).trains is Network]
-        for model in dict.fromkeys(name for recipe in networks for name in (recipe.student, *recipe.roles.values())):
-            if model.startswith("$") and "," in model:
+        for model in dict.fromkeys(name for recipe in networks for name in (*recipe.students, *recipe.roles.values())):
+            earlier = product(model)
+            if earlier and earlier.options and not earlier.way:
                 raise UserError(f"'{model}': only a language model may have options behind an earlier stage's name")
             # Weights from the hub are left to the runs, and so are the students of earlier stages.
-            if "timm:" not in model and not model.startswith("$"):
+            if "timm:" not in model and not earlier:
                 load_model(model, num_classes=10)
 
     @classmethod
@@ -122,23 +123,34 @@ class ImageTask(NetworkTask):
                 f"blend {recipe.blend.name} mixes labels and the method asks for each sample's class: use a target that needs "
                 "no labels, as teacher or partition-unsupervised, or another blend"
             )
-        idle = [f"view.{key}" for key in recipe.view.without_effect(data.channels)]
+        idle = [f"view.{key}" for key in self.views.without_effect(data.channels)]
         if idle:
             notes.append(f"{', '.join(idle)}: without effect on images of one channel")
         return notes
 
+    @property
+    def views(self) -> Views:
+        """What is done to an image before networks see it."""
+        assert isinstance(self.recipe.view, Views)
+        return self.recipe.view
+
     def feed(self, loader: Loader, device: torch.device) -> ViewFeed:
-        return ViewFeed(loader, self.recipe.view, device, self.recipe.blend, self.data.num_classes)
+        return ViewFeed(loader, self.views, device, self.recipe.blend, self.data.num_classes)
 
     def measure(self, students: Mapping[str, Predictor], device: torch.device) -> Measured:
         comparable = {role: one for role, one in self.teachers.items() if _knows(one, self.data)}
         return measure(self.recipe, self.data, self.initial, comparable, students, device)
 
     def few(self, device: torch.device) -> Batch:
-        train = self.data.train
-        few = train.subset(torch.linspace(0, len(train) - 1, min(_FEW, len(train))).long())
-        x = Views.plain(few.inputs.read(torch.arange(len(few)))).to(device)
-        return Batch(index=few.index, view=None, x=x, y=few.labels)
+        return some_images(self.data, device)
+
+
+def some_images(data: Dataset, device: torch.device) -> Batch:
+    """A few training images as they are."""
+    train = data.train
+    few = train.subset(torch.linspace(0, len(train) - 1, min(_FEW, len(train))).long())
+    x = Views.plain(few.inputs.read(torch.arange(len(few)))).to(device)
+    return Batch(index=few.index, view=None, x=x, y=few.labels)
 
 
 def _knows(network: Network, data: Dataset) -> bool:

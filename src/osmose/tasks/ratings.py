@@ -25,7 +25,7 @@ from osmose.models.model import Predictor
 from osmose.models.network import Network
 from osmose.recipe import RatingData, Recipe
 from osmose.tasks.networks import NetworkTask
-from osmose.tasks.task import Measured, Modules, Products, result_numbers
+from osmose.tasks.task import Measured, Modules, Products, placed, result_numbers
 from osmose.weights import read_weights
 
 _FEW = 8
@@ -46,11 +46,11 @@ class RatingTask(NetworkTask):
         data = load_ratings(**vars(recipe.data))
 
         def load(role: str, name: str) -> Network:
-            place = f"file:{products[name]}" if name in products else name
-            given = copy.deepcopy(modules[role]) if role in modules else place
+            given = copy.deepcopy(modules[role]) if role in modules else placed(name, products)
             return load_rating_network(given, data, seed=recipe.seed, stream=f"{role}/init")
 
-        student = load("student", recipe.student)
+        (name,) = recipe.students
+        student = load("student", name)
         teachers = {role: load(role, name) for role, name in recipe.roles.items()}
         return cls(recipe, data, student, copy.deepcopy(student), teachers, [], modules)
 

@@ -19,7 +19,7 @@ from osmose.errors import UserError
 from osmose.evaluate.cost import cost
 from osmose.files import write_atomically
 from osmose.models.model import Model
-from osmose.recipe import Recipe
+from osmose.recipe import Recipe, product
 from osmose.signals import Material, Speaker
 from osmose.weights import write_weights
 
@@ -28,6 +28,16 @@ Modules = Mapping[str, nn.Module]
 section by the names they have there."""
 Products = Mapping[str, Path]
 """The run folders whose students the names `$NAME` in a recipe stand for."""
+
+
+def placed(name: str, products: Products) -> str:
+    """A model's name, in which an earlier stage's student is a file's."""
+    found = product(name)
+    if found is None or f"${found.stage}" not in products:
+        return name
+    folder = products[f"${found.stage}"]
+    path = folder / f"{found.member}.safetensors" if found.member else folder
+    return f"{found.way}file:{path}{found.options}"
 
 
 @dataclass
@@ -69,7 +79,7 @@ def result_numbers(
         heldout: the same on the held-out part; empty where there is none.
     """
     return {
-        "student": recipe.student,
+        "student": " + ".join(recipe.students),
         "teacher": recipe.teacher,
         "data": recipe.data.name,
         "method": recipe.method["name"],
@@ -177,6 +187,10 @@ class Task(ABC):
     @abstractmethod
     def few(self, device: torch.device) -> Batch:
         """A few training samples as they are."""
+
+    def members(self, student: Model) -> dict[str, Model]:
+        """The networks that a student consists of, by role."""
+        return {"student": student}
 
     def cost(self, model: Model) -> dict[str, Any]:
         """What a model, where it is, costs to run on one sample."""

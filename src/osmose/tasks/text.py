@@ -25,7 +25,7 @@ from osmose.models.load_language import find_language, load_language
 from osmose.models.model import Model
 from osmose.recipe import Recipe, Text
 from osmose.signals.tokens import FrozenLanguage, Speech
-from osmose.tasks.task import Measured, Modules, Products, Task, result_numbers
+from osmose.tasks.task import Measured, Modules, Products, Task, placed, result_numbers
 
 _SHOWN, _LONG = 6, 200
 """Blocks of the test part that are shown token by token, and how many tokens of each."""
@@ -45,22 +45,18 @@ class TextTask(Task):
     @classmethod
     def gather(cls, recipe: Recipe, modules: Modules, products: Products) -> Self:
         def load(role: str, name: str) -> LanguageModel:
-            stage, comma, options = name.partition(",")
-            place = f"file:{products[stage]}{comma}{options}" if stage in products else name
-            return load_language(
-                copy.deepcopy(modules[role]) if role in modules else place, seed=recipe.seed, stream=f"{role}/init"
-            )
+            given = copy.deepcopy(modules[role]) if role in modules else placed(name, products)
+            return load_language(given, seed=recipe.seed, stream=f"{role}/init")
 
-        student = load("student", recipe.student)
+        (name,) = recipe.students
+        student = load("student", name)
         if getattr(student.body, "is_loaded_in_4bit", False):
-            raise UserError(f"student {recipe.student} has weights of 4 bits, which do not train: leave bits out")
+            raise UserError(f"student {name} has weights of 4 bits, which do not train: leave bits out")
         if student.body.dtype != torch.float32:
-            raise UserError(
-                f"student {recipe.student} has narrow weights, which small steps do not change: leave dtype out"
-            )
+            raise UserError(f"student {name} has narrow weights, which small steps do not change: leave dtype out")
         teachers = {role: load(role, name) for role, name in recipe.roles.items()}
         for role, teacher in teachers.items():
-            _check_tokens(f"teacher {recipe.roles[role]}", teacher, f"student {recipe.student}", student)
+            _check_tokens(f"teacher {recipe.roles[role]}", teacher, f"student {name}", student)
         settings = _settings(recipe)
         for model in (student, *teachers.values()):
             model.check_length(settings.length)
@@ -73,7 +69,7 @@ class TextTask(Task):
     def check_names(cls, recipes: Sequence[Recipe]) -> None:
         for text in dict.fromkeys(name for recipe in recipes for name in (recipe.data.name, *_settings(recipe).others)):
             find_text(text)
-        for model in dict.fromkeys(name for recipe in recipes for name in (recipe.student, *recipe.roles.values())):
+        for model in dict.fromkeys(name for recipe in recipes for name in (*recipe.students, *recipe.roles.values())):
             if not model.startswith("$"):
                 find_language(model)
 

@@ -17,7 +17,12 @@ def trained(key: str, request: Request) -> Network:
     request.check_options()
     path = Path(key)
     if path.is_dir():
+        several = sorted(place.name for place in path.glob("student?.safetensors"))
         path /= "student.safetensors"
+        if several:
+            raise UserError(
+                f"the run '{key}' has several students, {', '.join(several)}: name one, as file:{key}/{several[0]}"
+            )
         if not path.exists():
             raise UserError(f"the run '{key}' has no student.safetensors: let it finish, or name the file itself")
     return read(path, request.name)

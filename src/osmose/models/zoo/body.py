@@ -9,14 +9,15 @@ class Body(nn.Module):
 
     Args:
         width: length D of the pooled features.
-        num_classes: outputs of the classifier.
+        num_classes: outputs of the classifier; 0 for none.
     """
 
     fixed_size = True  # whether the weights fit images of one size only
 
     def __init__(self, *, width: int, num_classes: int) -> None:
         super().__init__()
-        self.head = nn.Linear(width, num_classes)
+        self.width = width
+        self.reset_classifier(num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised images [B, C, H, W] to the feature map [B, D, h, w] or the tokens [B, N, D] before pooling."""
@@ -31,17 +32,20 @@ class Body(nn.Module):
         """Normalised images [B, C, H, W] to logits [B, C]."""
         return self.forward_head(self.forward_features(x))
 
-    def get_classifier(self) -> nn.Linear:
-        """The last linear layer."""
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer, or an identity."""
         return self.head
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Put a newly drawn classifier in place of the trained one."""
-        self.head = nn.Linear(self.head.in_features, num_classes)
+        """Put a newly drawn classifier in place of the one there; with 0 classes none."""
+        self.head: nn.Module = nn.Linear(self.width, num_classes) if num_classes else nn.Identity()
 
 
 class Patches(nn.Module):
     """Images [B, C, H, W] to one token [B, N, D] a patch; sides that `size` does not divide are padded with zeros.
+
+    Attributes:
+        grid: height and width in patches of images of `image_size`.
 
     Args:
         channels: channels of the images.
@@ -52,11 +56,16 @@ class Patches(nn.Module):
 
     def __init__(self, *, channels: int, image_size: tuple[int, int], size: int, width: int) -> None:
         super().__init__()
-        bottom, right = (-side % size for side in image_size)
-        self.padding = (0, right, 0, bottom)
-        self.number = ((image_size[0] + bottom) // size) * ((image_size[1] + right) // size)
+        self.size = size
+        self.grid = self.grid_of(*image_size)
+        self.number = self.grid[0] * self.grid[1]
         self.project = nn.Conv2d(channels, width, size, stride=size)
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width in patches of images of some size."""
+        return -(-height // self.size), -(-width // self.size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W] to tokens [B, N, D]."""
-        return self.project(F.pad(x, self.padding)).flatten(2).transpose(1, 2)
+        bottom, right = (-side % self.size for side in x.shape[2:])
+        return self.project(F.pad(x, (0, right, 0, bottom))).flatten(2).transpose(1, 2)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from osmose.errors import UserError
+from osmose.models.positions import resized_positions
 from osmose.models.zoo.body import Body, Patches
 
 
@@ -60,6 +61,8 @@ class _Layer(nn.Module):
 class ViT(Body):
     """Patches, learned positions, pre-normalised transformer layers, mean over tokens.
 
+    For images of another size than its own the positions are interpolated.
+
     Args:
         patch: side of a patch.
         width: length D of a token.
@@ -96,4 +99,5 @@ class ViT(Body):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised images [B, C, H, W] to tokens [B, N, D]."""
-        return self.norm(self.layers(self.patches(x) + self.position))
+        position = resized_positions(self.position, self.patches.grid, self.patches.grid_of(x.shape[2], x.shape[3]))
+        return self.norm(self.layers(self.patches(x) + position))

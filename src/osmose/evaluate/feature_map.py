@@ -1,0 +1,14 @@
+"""Features in the plane, for people to look at: t-SNE (van der Maaten and Hinton 2008)."""
+
+import torch
+from torch import Tensor
+
+
+def feature_map(features: Tensor) -> Tensor | None:
+    """Places [n, 2] of features [n, D] in which neighbours stay neighbours; None where scikit-learn is not installed."""
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError:
+        return None
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    return torch.from_numpy(TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(features.numpy()))

@@ -1,0 +1,172 @@
+"""A network that learns without labels, the heads it speaks through, and its momentum twin."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from osmose.methods.heads import MLPOutputs, TOutputs
+from osmose.models.layout import Layout
+from osmose.models.network import Network
+from osmose.processes import all_reduce
+
+HEADS = ("mlp", "tokens", "search")
+"""What a twin speaks through: its MLP-Head, its T-Head, and that asked by another network."""
+
+
+@dataclass
+class Seen:
+    """What a network made of crops of one size.
+
+    Attributes:
+        features: pooled, [views * B, D].
+        tokens: before that, [views * B, N, E], without those in front.
+        layout: of the tokens.
+    """
+
+    features: Tensor
+    tokens: Tensor
+    layout: Layout
+
+
+@dataclass
+class Said:
+    """What a network with its heads says of V crops of B samples.
+
+    Attributes:
+        mlp: scores of the MLP-Head [V, B, K].
+        tokens: those of the T-Head; None where there is none.
+        seen: what they were made of, for each size of crops.
+    """
+
+    mlp: Tensor
+    tokens: Tensor | None
+    seen: list[Seen]
+
+
+class Branch(nn.Module):
+    """A network with its heads.
+
+    Args:
+        network: without a classifier.
+        mlp_head: behind its features.
+        t_head: behind its tokens; None for none.
+        resized: for each size of crops, whether they are brought to the network's own.
+    """
+
+    def __init__(
+        self, network: Network, mlp_head: MLPOutputs, t_head: TOutputs | None, resized: Sequence[bool]
+    ) -> None:
+        super().__init__()
+        self.network, self.mlp_head, self.t_head, self.resized = network, mlp_head, t_head, list(resized)
+
+    def forward(self, crops: Sequence[Tensor]) -> Said:
+        """Crops, float [views, B, C, h, w] for each size: one forward pass a size, and one of each head."""
+        views = sum(map(len, crops))
+        seen = [self._see(one, resize) for one, resize in zip(crops, self.resized, strict=False)]
+        mlp = self.mlp_head(torch.cat([one.features for one in seen])).unflatten(0, (views, -1))
+        if self.t_head is None:
+            return Said(mlp, None, seen)
+        tokens = torch.cat([self.t_head(one.tokens, one.layout) for one in seen]).unflatten(0, (views, -1))
+        return Said(mlp, tokens, seen)
+
+    def _see(self, crops: Tensor, resize: bool) -> Seen:
+        network = self.network
+        outputs = network.run(network.prepare(crops.flatten(0, 1), resize=resize))
+        assert outputs.tokens is not None, "tried at the start"
+        layout = Layout.of(outputs.tokens)
+        return Seen(outputs.features, layout.tokens(outputs.tokens)[:, layout.front :], layout)
+
+
+class Learner(nn.Module):
+    """A branch, its twin, which follows it slowly, and the centres of what the twin's heads say.
+
+    Args:
+        branch: what trains.
+        outputs: K, scores of each head.
+        name: of its random streams.
+
+    Attributes:
+        centres: [heads, K], slow means of the raw scores of each of the twin's heads.
+    """
+
+    centres: Tensor
+    sums: Tensor
+    counted: Tensor
+
+    def __init__(self, branch: Branch, outputs: int, name: str) -> None:
+        super().__init__()
+        self.branch, self.name = branch, name
+        self.twin = copy.deepcopy(branch).requires_grad_(False)
+        self.register_buffer("centres", torch.zeros(len(HEADS), outputs))
+        # Of the micro-batches since the last step: raw scores of each head; how many they were, and what their answers told.
+        self.register_buffer("sums", torch.zeros(len(HEADS), outputs), persistent=False)
+        self.register_buffer("counted", torch.zeros(2), persistent=False)
+
+    def train(self, mode: bool = True) -> "Learner":
+        """The twin's network has no dropout and no stochastic depth; its batch normalisation sees its own batches."""
+        super().train(mode)
+        for module in self.twin.network.modules():
+            module.training = mode and isinstance(module, _BatchNorm)
+        return self
+
+    @torch.no_grad()
+    def target(self, head: str, raw: Tensor, temperature: float) -> Tensor:
+        """What raw scores [G, B, K] of one of the twin's heads teach: softmax((raw - centre) / temperature), float32."""
+        return ((raw.float() - self.centres[HEADS.index(head)]) / temperature).softmax(-1)
+
+    @torch.no_grad()
+    def gather(self, head: str, raw: Tensor) -> None:
+        """Let the raw scores [G, B, K] of a micro-batch move the centre of a head, after the step."""
+        self.sums[HEADS.index(head)] += raw.float().mean((0, 1))
+
+    @torch.no_grad()
+    def count(self, target: Tensor) -> dict[str, Tensor]:
+        """Count a micro-batch, whose samples the twin answered with `target` [G, B, K].
+
+        Returns:
+            In nats the mean "entropy" of an answer, and what answers have "told" of samples: the entropy of the mean answer less
+            that, which is 0 when all samples are answered alike.
+        """
+        entropy = torch.special.entr(target).sum(-1).mean()
+        told = torch.special.entr(target.mean((0, 1))).sum() - entropy
+        self.counted += torch.stack([torch.ones_like(told), told])
+        return {"entropy": entropy, "told": told}
+
+    @torch.no_grad()
+    def follow(self, momentum: float, centre_momentum: float) -> Tensor:
+        """After a step: move twin and centres; every process calls it.
+
+        Args:
+            momentum: share of the twin that stays.
+            centre_momentum: share of the centres that stays.
+
+        Returns:
+            What answers told in the step.
+        """
+        twin: list[Tensor] = [*self.twin.parameters()]
+        torch._foreach_lerp_(twin, [*self.branch.parameters()], 1 - momentum)
+        gathered = all_reduce(torch.cat([self.counted, self.sums.flatten()]), "sum")
+        (count, told), sums = gathered[:2], gathered[2:].view_as(self.sums)
+        self.centres.lerp_(sums / count, 1 - centre_momentum)
+        self.sums.zero_()
+        self.counted.zero_()
+        return told / count
+
+
+def takes(network: Network, shape: tuple[int, ...]) -> bool:
+    """Whether a network's code takes images of a shape that is not its own."""
+    was_training = network.training
+    images = torch.zeros(1, *shape, device=network.device)
+    try:
+        with torch.no_grad():
+            network.eval().run(network.prepare(images, resize=False))
+    except (RuntimeError, AssertionError, ValueError, TypeError):
+        network.forget()
+        return False
+    finally:
+        network.train(was_training)
+    return True

@@ -1,0 +1,136 @@
+"""Images without labels: networks whose features are learned, and read by neighbours and by linear classifiers."""
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from lightning_fabric import Fabric
+
+from osmose.data.batch import Batch
+from osmose.data.crops import Crops
+from osmose.data.dataset import Dataset, load_data
+from osmose.data.feed import CropFeed
+from osmose.data.loader import Loader
+from osmose.data.sources import find
+from osmose.engine.method import Method
+from osmose.errors import UserError
+from osmose.evaluate.features import features
+from osmose.models import load_model
+from osmose.models.backbones import Backbones
+from osmose.models.model import Model
+from osmose.models.network import Network
+from osmose.recipe import Data, Recipe, product
+from osmose.tasks.images import some_images
+from osmose.tasks.measure_backbones import HeldOutNeighbours, measure
+from osmose.tasks.networks import NetworkTask
+from osmose.tasks.task import Measured, Modules, Products, placed
+
+
+@dataclass
+class BackboneTask(NetworkTask):
+    """The task of methods that train `Backbones`."""
+
+    data: Dataset
+    student: Backbones  # type: ignore[assignment]
+    initial: Backbones  # type: ignore[assignment]
+    teachers: dict[str, Network]
+
+    @classmethod
+    def gather(cls, recipe: Recipe, modules: Modules, products: Products) -> Self:
+        assert isinstance(recipe.data, Data)
+        data = load_data(**vars(recipe.data))
+        wanted: dict[str, Any] = {"channels": data.channels, "image_size": data.image_size, "seed": recipe.seed}
+        networks = []
+        for number, name in enumerate(recipe.students):
+            again = recipe.students[:number].count(name)
+            stream = f"student{f'#{again}' if again else ''}/init"
+            role = "student" if len(recipe.students) == 1 else f"student{number + 1}"
+            networks.append(_headless(modules.get(role, name), products, stream=stream, **wanted))
+        student = Backbones(networks)
+        return cls(recipe, data, student, copy.deepcopy(student), {}, [], modules)
+
+    @classmethod
+    def check_names(cls, recipes: Sequence[Recipe]) -> None:
+        for data in dict.fromkeys(recipe.data.name for recipe in recipes):
+            find(data)
+        for name in dict.fromkeys(name for recipe in recipes for name in recipe.students):
+            if "timm:" not in name and not product(name):
+                load_model(name, num_classes=10)
+
+    @classmethod
+    def product(cls, recipe: Recipe, folder: Path, modules: Modules) -> Backbones:
+        task = cls.gather(recipe, modules, {})
+        task.student.restore(folder / "student.safetensors")
+        return task.student
+
+    def speakers(self) -> dict[str, Any]:
+        return dict(self.teachers)
+
+    def members(self, student: Model) -> dict[str, Model]:
+        assert isinstance(student, Backbones)
+        return dict(student.members)
+
+    def check(self, method: Method) -> list[str]:
+        recipe, data = self.recipe, self.data
+        self.refuse_keys_of_text()
+        name = recipe.method["name"]
+        for key, given in (
+            ("blend", recipe.blend.name != "none"),
+            ("corruptions", bool(recipe.corruptions)),
+            ("signals.store", bool(recipe.signals.store)),
+            ("teacher", bool(recipe.teacher)),
+        ):
+            if given:
+                raise UserError(f"method {name} has no use for key '{key}': leave it out")
+        if data.task == "regression" or data.train.inputs.read(torch.arange(1)).dtype != torch.uint8:
+            raise UserError(f"method {name} learns from images, and {data.name} has numbers: give images")
+        if data.train.labels is None:
+            return [f"{data.name} is without labels: nothing says how good the features are until some are given"]
+        return [f"the labels of {data.name} are read to evaluate, not to train"]
+
+    def feed(self, loader: Loader, device: torch.device) -> CropFeed:
+        assert isinstance(self.recipe.view, Crops)
+        return CropFeed(loader, self.recipe.view, device)
+
+    def score(self, student: Callable[[], Any], fabric: Fabric) -> Callable[[], dict[str, float]] | None:
+        heldout, train = self.data.heldout, self.data.train
+        if heldout is None or heldout.labels is None or train.labels is None:
+            return None
+        return HeldOutNeighbours(student, train, heldout, fabric)
+
+    def measure(self, students: Mapping[str, Backbones], device: torch.device) -> Measured:
+        return measure(self.recipe, self.data, self.initial, students, device)
+
+    def few(self, device: torch.device) -> Batch:
+        return some_images(self.data, device)
+
+    def seconds_of_evaluation(self) -> float:
+        split = self.data.heldout
+        if split is None or split.labels is None:
+            return 0.0
+        started = time.monotonic()
+        some = split.subset(torch.arange(min(250, len(split))))
+        for network in self.student.members.values():
+            features(network, some)
+        asked = sum(HeldOutNeighbours.sizes(self.data.train, split))
+        return (time.monotonic() - started) * asked / len(some)
+
+
+def _headless(name: Any, products: Products, **wanted: Any) -> Network:
+    """A network by name, or a module, without a classifier."""
+    if not isinstance(name, str):
+        network = load_model(copy.deepcopy(name), channels=wanted["channels"])
+        if hasattr(network.body, "reset_classifier"):
+            network.body.reset_classifier(0)
+        return Network(
+            network.body, name=network.name, architecture=network.architecture, preprocessing=network.preprocessing,
+            classes=None, num_classes=0,
+        )  # fmt: skip
+    name = placed(name, products)
+    if not name.startswith(("fresh:", "head:")):
+        name = f"head:{name}"
+    return load_model(name, num_classes=0, **wanted)

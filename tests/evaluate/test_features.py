@@ -1,0 +1,132 @@
+"""Neighbours, linear classifiers and attention distances against brute force, scikit-learn and closed forms."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from osmose.data.dataset import load_data
+from osmose.evaluate import linear_probe as probes
+from osmose.evaluate.attention_distance import attention_distances
+from osmose.evaluate.feature_map import feature_map
+from osmose.evaluate.features import features
+from osmose.evaluate.linear_probe import linear_probe
+from osmose.evaluate.neighbours import nearest_neighbours
+from osmose.models import load_model
+
+
+def clouds(count, seed, classes=3, width=5, noise=1.0):
+    """Points around a random centre a class."""
+    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(9))
+    labels = torch.arange(count) % classes
+    return centres[labels] + noise * torch.randn(count, width, generator=torch.Generator().manual_seed(seed)), labels
+
+
+def test_neighbours_one_by_one():
+    (bank, labels), (queries, _) = clouds(40, 0), clouds(25, 1)
+    found = nearest_neighbours(bank, labels, queries, classes=3, k=7, temperature=0.07)
+    for row, query in enumerate(queries):
+        cosines = [float(query @ one / query.norm() / one.norm()) for one in bank]
+        nearest = sorted(range(40), key=lambda place: -cosines[place])[:7]
+        votes = [sum(math.exp(cosines[p] / 0.07) for p in nearest if labels[p] == c) for c in range(3)]
+        assert found[row] == max(range(3), key=lambda c: votes[c])
+
+
+def test_more_neighbours_than_there_are():
+    bank, labels = clouds(6, 0)
+    assert nearest_neighbours(bank, labels, bank, classes=3, k=20).shape == (6,)
+
+
+def test_the_linear_probe_is_logistic_regression():
+    """scikit-learn minimises C * sum of losses + |w|^2 / 2: the same with C = 1 / (n * decay)."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    (points, labels), (others, _) = clouds(200, 0), clouds(500, 1)
+    points, others = points * 3 + 2, others * 3 + 2
+    probe = linear_probe(points, labels, None, classes=3)
+    mean, deviation = points.mean(0), points.std(0)
+    theirs = linear_model.LogisticRegression(C=1 / (200 * probe.decay), tol=1e-8, max_iter=2000)
+    theirs.fit(((points - mean) / deviation).numpy(), labels.numpy())
+    wanted = torch.from_numpy(theirs.predict(((others - mean) / deviation).numpy()))
+    assert (probe(others) == wanted).float().mean() > 0.995
+    torch.testing.assert_close(probe.weight * deviation, torch.from_numpy(theirs.coef_).float(), rtol=0, atol=2e-3)
+
+
+def test_the_decay_is_the_best_on_heldout_samples(monkeypatch):
+    """Few points with many coordinates: what fits best is not what holds."""
+    points, labels = clouds(30, 0, width=25, noise=4.0)
+    others = clouds(600, 1, width=25, noise=4.0)
+    chosen = linear_probe(points, labels, others, classes=3)
+    right = (chosen(others[0]) == others[1]).float().mean()
+    found = []
+    for decay in probes._DECAYS:
+        monkeypatch.setattr(probes, "_DECAYS", (decay,))
+        one = linear_probe(points, labels, others, classes=3)
+        found.append((one(others[0]) == others[1]).float().mean())
+    assert right == max(found) > min(found)
+
+
+@pytest.fixture(scope="module")
+def split(grey):
+    return load_data(grey).train.subset(torch.arange(10))
+
+
+def network(name, **options):
+    return load_model(f"fresh:zoo:{name}", num_classes=0, channels=1, image_size=(12, 12), **options)
+
+
+def test_features_are_what_the_network_says_shard_by_shard(split):
+    net = network("cnn-s").train()
+    whole = features(net, split, batch_size=4)
+    assert net.training
+    plain = net.eval()(split.inputs.read(torch.arange(10)).float() / 255).features
+    torch.testing.assert_close(whole, plain, rtol=0, atol=1e-6)
+    shards = [features(net, split, batch_size=4, shard=number, shards=2) for number in range(2)]
+    assert torch.equal(sum(shards), whole)
+
+
+def even_distance(grid, pitch):
+    """The mean distance between two places of a square grid, drawn evenly."""
+    places = [(i * pitch, j * pitch) for i in range(grid) for j in range(grid)]
+    return sum(math.dist(a, b) for a in places for b in places) / len(places) ** 2
+
+
+def test_attention_that_looks_everywhere_alike(split):
+    """With no queries and keys every place is attended to alike."""
+    net = network("vit-xs", patch=4)
+    for module in net.modules():
+        if isinstance(getattr(module, "qkv", None), nn.Linear):
+            nn.init.zeros_(module.qkv.weight)
+            nn.init.zeros_(module.qkv.bias)
+    assert attention_distances(net, split) == pytest.approx([even_distance(3, 4)] * 2, rel=1e-5)
+
+
+def test_a_transformers_own_attention(split):
+    """The weights that scaled_dot_product_attention would take, from the layer's own queries and keys."""
+    net = network("vit-xs", patch=4).eval()
+    body, x = net.body, net.prepare(split.inputs.read(torch.arange(10)).float() / 255)
+    tokens = body.patches(x) + body.position
+    layer = body.layers[0]
+    q, k, _ = layer.attention.qkv(layer.norm1(tokens)).unflatten(-1, (3, 3, 8)).permute(2, 0, 3, 1, 4)
+    weights = (q @ k.transpose(-1, -2) / math.sqrt(8)).softmax(-1).detach()
+    places = [(i * 4, j * 4) for i in range(3) for j in range(3)]
+    distances = torch.tensor([[math.dist(a, b) for b in places] for a in places])
+    assert attention_distances(net, split)[0] == pytest.approx(float((weights * distances).sum(-1).mean()), rel=1e-5)
+
+
+def test_maps_that_are_alike_everywhere_and_families_without_maps(split):
+    net = network("cnn-xs")
+    for layer in net.body.layers:
+        nn.init.zeros_(layer[0].weight)
+    found = attention_distances(net, split)
+    assert found == pytest.approx([even_distance(6, 2), even_distance(3, 4), even_distance(2, 6)], rel=1e-5)
+    assert attention_distances(network("mlp-xs"), split) == []
+    assert not net._ears
+
+
+def test_a_map_keeps_neighbours_together():
+    pytest.importorskip("sklearn")
+    points, labels = clouds(90, 0, width=8)
+    places = feature_map(points * 0.1 + labels[:, None] * 10.0)
+    nearest = torch.cdist(places, places).fill_diagonal_(1e9).argmin(-1)
+    assert (labels[nearest] == labels).float().mean() > 0.95

@@ -1,0 +1,435 @@
+"""MOKD and DINO against their equations written out, and what must not reach where."""
+
+import copy
+import math
+import os
+import signal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from osmose import api
+from osmose.data.batch import Batch
+from osmose.data.crops import Crops
+from osmose.engine.clock import Clock
+from osmose.engine.interrupt import Interrupted
+from osmose.engine.optimiser import Optimiser
+from osmose.errors import UserError
+from osmose.methods.dino import Dino, Temperature
+from osmose.methods.heads import MLPHead, THead, TOutputs
+from osmose.methods.mokd import Mokd
+from osmose.models import load_model
+from osmose.models.backbones import Backbones
+from osmose.models.layout import Layout
+
+CLOCK = Clock(step=0, steps_per_epoch=2, epochs=4, batch_size=6)
+PIXELS = torch.randint(0, 256, (6, 1, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+SMALL = {"outputs": 13, "mlp_head": MLPHead(hidden=9, bottleneck=5)}
+T_HEAD = THead(layers=2, heads=2, width=8, ratio=2)
+
+
+def network(name, seed=0):
+    return load_model(f"fresh:zoo:{name}", num_classes=0, channels=1, image_size=(12, 12), seed=seed)
+
+
+def batch(**settings):
+    crops = Crops(**{"locals": 2, "local_size": 8, **settings})(PIXELS, torch.arange(6), 0)
+    return Batch(torch.arange(6), 0, crops[0][0], None, crops=crops)
+
+
+def build(method=Mokd, names=("cnn-xs", "vit-xs,patch=4"), shapes=((1, 12, 12), (1, 8, 8)), **settings):
+    own = {"t_head": T_HEAD} if method is Mokd else {}
+    torch.manual_seed(5)
+    made = method(
+        Backbones([network(name, place) for place, name in enumerate(names)]), {}, **{**SMALL, **own, **settings}
+    )
+    made.fit_to(shapes, torch.arange(6))
+    return made.train()
+
+
+def moved(method):
+    """The method after twins, branches and centres went apart."""
+    draws = torch.Generator().manual_seed(1)
+    for learner in method.learners:
+        learner.centres.copy_(torch.randn(learner.centres.shape, generator=draws) * 0.1)
+        for parameter in learner.twin.parameters():
+            parameter.data += 0.05 * torch.randn(parameter.shape, generator=draws)
+    return method
+
+
+def entropy(target, scores):
+    """H(target, softmax(scores / 0.1)), the mean over samples."""
+    return -(target * (scores / 0.1).log_softmax(-1)).sum(-1).mean()
+
+
+def seen(branch, crops):
+    """Features and tokens of crops [B, C, h, w], by the network itself."""
+    said = branch.network.run(branch.network.prepare(crops, resize=False))
+    tokens = said.tokens.flatten(2).transpose(1, 2) if said.tokens.dim() == 4 else said.tokens
+    return said.features, tokens
+
+
+def t_scores(head, tokens, query=None):
+    """The T-Head with its modules one by one, with the query last instead of first."""
+    side = math.isqrt(tokens.shape[1])
+    own = math.isqrt(len(head.positions))
+    positions = head.positions
+    if side != own:
+        image = positions.T.reshape(1, -1, own, own)
+        positions = F.interpolate(image, (side, side), mode="bicubic").flatten(2)[0].T
+    x = head.project(tokens) + positions
+    if query is not None:
+        x = torch.cat([x, query[:, None]], 1)
+    for layer in head.layers.layers:
+        x = layer(x)
+    x = head.layers.norm(x)
+    x = (x[:, :-1] if query is not None else x).mean(1)
+    return x @ (F.normalize(head.last.direction, dim=-1) * head.last.length).T
+
+
+def mlp_scores(head, features):
+    first, _, second, _, third = head.layers
+    x = third(F.gelu(second(F.gelu(first(features)))))
+    return (x / x.norm(dim=-1, keepdim=True)) @ (F.normalize(head.last.direction, dim=-1) * head.last.length).T
+
+
+@pytest.mark.parametrize("search", ["paper", "code"])
+def test_the_loss_is_the_papers_equations(search):
+    weights, temperature = (0.3, 0.7), 0.05
+    method = moved(
+        build(cross_weights=weights, search=search, teacher_temperature=Temperature(start=temperature, end=0.07))
+    )
+    found = method(batch(), CLOCK)
+    crops = batch().crops
+    views = [*crops[0], *crops[1]]
+    wanted, expected = 0.0, {}
+    for i, (learner, other) in enumerate(zip(method.learners, reversed(method.learners), strict=True)):
+        m, t, tokens, features = [], [], [], []
+        for view in views:
+            f, z = seen(learner.branch, view)
+            features.append(f)
+            tokens.append(z)
+            m.append(mlp_scores(learner.branch.mlp_head, f))
+            t.append(t_scores(learner.branch.t_head, z))
+        own, foreign = [], []
+        for one, into in ((learner, own), (other, foreign)):
+            for view in crops[0]:
+                f, z = seen(one.twin, view)
+                into.append((mlp_scores(one.twin.mlp_head, f), t_scores(one.twin.t_head, z), z))
+
+        def taught(raw, centre):
+            return ((raw - centre) / temperature).softmax(-1).detach()
+
+        pairs = [(g, v) for g in range(2) for v in range(4) if g != v]
+        of = {
+            "self": [entropy(taught(own[g][0], learner.centres[0]), m[v]) for g, v in pairs],
+            "cross": [entropy(taught(foreign[g][0], other.centres[0]), m[v]) for g, v in pairs],
+            "self-tokens": [entropy(taught(own[g][1], learner.centres[1]), t[v]) for g, v in pairs],
+        }
+        head = learner.branch.t_head
+        if search == "paper":
+            asked = [(a, 1 - a) for a in range(2)]
+            of["cross-tokens"] = [
+                entropy(
+                    taught(
+                        t_scores(other.twin.t_head, foreign[b][2], head.project(tokens[a].mean(1))), learner.centres[2]
+                    ),
+                    t[a],
+                )
+                for a, b in asked
+            ]
+        else:
+            of["cross-tokens"] = [
+                entropy(taught(t_scores(other.twin.t_head, foreign[0][2], head.project(tokens[v].mean(1))), 0.0), t[v])
+                for v in (2, 3)
+            ]
+        for name, terms in of.items():
+            value = sum(terms) / len(terms)
+            expected[f"{name}{i + 1}"] = value
+            wanted = wanted + value * (weights[i] if name.startswith("cross") else 1)
+    for name, value in expected.items():
+        torch.testing.assert_close(found.parts[name], value.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.loss, wanted, rtol=1e-5, atol=1e-6)
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    ours = torch.autograd.grad(found.loss, parameters)
+    theirs = torch.autograd.grad(wanted, parameters)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_transformer_of_the_heads_width_asks_by_its_own_features_in_the_codes_form():
+    method = build(search="code", t_head=THead(layers=1, heads=2, width=24))
+    head = method.learners[1].branch.t_head
+    assert isinstance(head.project, torch.nn.Identity)
+    asked = []
+    other = method.learners[0].twin.t_head
+    forward = other.forward
+    other.forward = lambda tokens, layout, query=None: asked.append(query) or forward(tokens, layout, query)
+    method(batch(), CLOCK)
+    query = next(one for one in asked if one is not None)
+    features = torch.cat([seen(method.learners[1].branch, view)[0] for view in batch().crops[1]])
+    torch.testing.assert_close(query, features.detach(), rtol=1e-5, atol=1e-6)
+    assert isinstance(
+        build(t_head=THead(layers=1, heads=2, width=24)).learners[1].branch.t_head.project, torch.nn.Linear
+    )
+
+
+def test_the_query_may_stand_anywhere_and_has_no_position():
+    """Invariant 5; the head's own order is the query first."""
+    layout = Layout.of(torch.zeros(1, 9, 6))
+    head = TOutputs(T_HEAD, layout, 8, 13, project=True)
+    tokens, query = torch.randn(4, 9, 6), torch.randn(4, 8)
+    torch.testing.assert_close(head(tokens, layout, query), t_scores(head, tokens, query), rtol=1e-4, atol=1e-5)
+    assert head(tokens, layout, query).shape == (4, 13)
+    assert not torch.allclose(head(tokens, layout), head(tokens, layout, query))
+
+
+def test_a_networks_loss_does_not_reach_the_other():
+    method = moved(build(search="paper"))
+    said = method(batch(), CLOCK)
+    alone = sum(loss for name, loss in _losses(method, 0).items())
+    others = [p for p in method.learners[1].parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(alone, others, allow_unused=True)
+    assert all(one is None for one in gradients)
+    assert said.loss.requires_grad
+    assert all(not p.requires_grad and p.grad is None for learner in method.learners for p in learner.twin.parameters())
+
+
+def _losses(method, number):
+    said = [learner.branch(batch().crops) for learner in method.learners]
+    with torch.no_grad():
+        heard = [learner.twin(batch().crops[:1]) for learner in method.learners]
+    own = method.own_target("mlp", number, heard, CLOCK)
+    return {name: weight * loss for name, (weight, loss) in method.losses(number, own, said, heard, CLOCK).items()}
+
+
+def test_centres_and_twins_after_a_step():
+    method = moved(build(momentum=0.9, centre_momentum=0.8))
+    before = copy.deepcopy(method)
+    method(batch(), CLOCK)
+    method(batch(), CLOCK)  # two micro-batches, here the same
+    clock = Clock(step=3, steps_per_epoch=2, epochs=4, batch_size=6)
+    method.after_step(clock)
+    momentum = 1 - (1 - 0.9) * 0.5 * (1 + math.cos(math.pi * 3 / 8))
+    for learner, old in zip(method.learners, before.learners, strict=True):
+        raw = [mlp_scores(old.twin.mlp_head, seen(old.twin, view)[0]) for view in batch().crops[0]]
+        wanted = 0.8 * old.centres[0] + 0.2 * torch.stack(raw).mean((0, 1))
+        torch.testing.assert_close(learner.centres[0], wanted, rtol=1e-4, atol=1e-6)
+        for twin, was, branch in zip(
+            learner.twin.parameters(), old.twin.parameters(), old.branch.parameters(), strict=True
+        ):
+            torch.testing.assert_close(twin, momentum * was + (1 - momentum) * branch, rtol=1e-5, atol=1e-6)
+        assert not learner.sums.any()
+
+
+def test_without_weights_and_t_heads_it_is_two_dinos():
+    alone = {"cross_weights": (0.0, 0.0), "t_head": None}
+    pair, dino = build(**alone), build(Dino)
+    assert torch.equal(pair(batch(), CLOCK).loss, dino(batch(), CLOCK).loss)
+
+
+RUN = {
+    "teacher": None,
+    "epochs": 2,
+    "batch_size": 40,
+    "threads": 1,
+    "log_every": 3,
+    "view": {"locals": 2, "local_size": 8},
+}
+METHOD = {
+    "outputs": 16, "mlp_head": {"hidden": 12, "bottleneck": 6}, "cnn_optimiser": {"lr": 0.01, "warmup_epochs": 0},
+    "transformer_optimiser": {"lr": 0.003, "warmup_epochs": 0},
+}  # fmt: skip
+DINO = {"name": "dino", **METHOD}
+MOKD = {"name": "mokd", "t_head": {"layers": 1, "heads": 2, "width": 8}, "t_head_optimiser": {"lr": 0.1}, **METHOD}
+PAIR = ["fresh:zoo:cnn-s", "fresh:zoo:vit-m,patch=4"]
+
+
+def test_two_runs_alone_are_a_run_of_both_to_the_last_bit(grey, tmp_path):
+    """Dropout and stochastic depth of one do not shift those of the other."""
+    neither = {**MOKD, "cross_weights": [0.0, 0.0], "t_head": None}
+    api.run({**RUN, "data": grey, "student": PAIR, "method": neither}, output=tmp_path / "pair")
+    for number, name in enumerate(PAIR, start=1):
+        api.run({**RUN, "data": grey, "student": name, "method": DINO}, output=tmp_path / f"one{number}")
+        both, one = (
+            load_file(tmp_path / "pair" / f"student{number}.safetensors"),
+            load_file(tmp_path / f"one{number}" / "student.safetensors"),
+        )
+        assert both.keys() == one.keys()
+        assert all(torch.equal(both[key], one[key]) for key in one)
+
+
+def left(folder):
+    files = sorted(folder.glob("student*.safetensors"))
+    return (folder / "metrics.jsonl").read_bytes(), [
+        (file.name, name, tensor.numpy().tobytes()) for file in files for name, tensor in load_file(file).items()
+    ]
+
+
+@pytest.mark.parametrize(("method", "student"), [(MOKD, PAIR), (MOKD, ["fresh:zoo:cnn-s"] * 2), (DINO, PAIR[1])])
+def test_a_stopped_run_goes_on_to_the_last_bit(grey, after_step, tmp_path, method, student):
+    recipe = {**RUN, "data": grey, "student": student, "method": method}
+    api.run(recipe, output=tmp_path / "whole")
+    after_step(8, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        api.run(recipe, output=tmp_path / "run")
+    api.run(recipe, output=tmp_path / "run")
+    assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+def test_products_go_on_as_any_network(grey, tmp_path):
+    """Backbones, a linear classifier on one of them, and a transfer to the other."""
+    run = api.run({**RUN, "data": grey, "student": PAIR, "method": MOKD}, output=tmp_path / "pair")
+    networks = run.numbers["networks"]
+    assert set(networks) == {"student1", "student2"}
+    assert networks["student1"]["probe_after"] > 30
+    assert 0 <= run.numbers["agreement_after"] <= 100
+    assert (tmp_path / "pair" / "report.html").exists()
+    probe = {"name": "supervised", "train": "head", "optimiser": {"lr": 0.5}}
+    common = {"data": grey, "epochs": 2, "batch_size": 40, "threads": 1}
+    for number in (1, 2):
+        student = f"head:file:{tmp_path}/pair/student{number}.safetensors"
+        api.run({**common, "student": student, "method": probe}, output=tmp_path / f"probe{number}")
+    moved = api.run(
+        {
+            **common,
+            "student": f"file:{tmp_path}/probe1",
+            "teacher": f"file:{tmp_path}/probe2",
+            "method": {"target": "partition"},
+        },
+        output=tmp_path / "moved",
+    )
+    assert moved.numbers["taught_by"].endswith("probe2 (partition, weight 1)")
+    with pytest.raises(UserError, match="student1.safetensors"):
+        load_model(f"file:{tmp_path}/pair")
+
+
+def test_stages_name_the_members(grey, tmp_path):
+    stages = [
+        {"name": "pair", "student": PAIR, "method": MOKD, **RUN},
+        {"name": "probe", "student": "head:$pair/student2", "method": {"name": "supervised", "train": "head"}},
+    ]
+    result = api.run(
+        {"data": grey, "epochs": 1, "batch_size": 40, "threads": 1, "stages": stages}, output=tmp_path / "run"
+    )
+    pair, probe = (
+        load_file(tmp_path / "run" / path) for path in ("pair/student2.safetensors", "probe/student.safetensors")
+    )
+    assert all(torch.equal(probe[key], pair[key]) for key in pair)
+    assert "accuracy_after" in result.numbers["stages"]["probe"]
+
+
+def test_the_last_layers_wait_and_nothing_else_does(grey, tmp_path):
+    method = build(still_epochs=2)
+    players = method.players()
+    assert set(players) == {"student1", "student1/last", "t-head1", "t-head1/last", "student2", "student2/last"}
+    early = method.moving(CLOCK)
+    assert set(early) == {"student1", "t-head1", "student2"}
+    assert method.moving(Clock(step=4, steps_per_epoch=2, epochs=4, batch_size=6)) is None
+    trained = [id(p) for player in players.values() for group in player.groups for p in group.parameters]
+    assert len(trained) == len(set(trained))
+    named = {id(p): name for name, p in method.named_parameters()}
+    twins = {key for key, name in named.items() if ".twin." in name}
+    assert not twins & set(trained)
+    fixed = {key for key, name in named.items() if name == "student1.branch.mlp_head.last.length"}
+    assert set(named) - twins - set(trained) == fixed  # a CNN's MLP-Head has prototypes of length 1
+    last = {
+        named[id(p)] for name in players if name.endswith("/last") for g in players[name].groups for p in g.parameters
+    }
+    assert all(".last." in name for name in last)
+
+
+def test_vectors_do_not_decay_and_rates_are_the_papers():
+    method = build()
+    players = method.players()
+    clock = Clock(step=1000, steps_per_epoch=100, epochs=100, batch_size=256)  # behind the warm-up of ten epochs
+    rates = {name: player.groups[0].lr(clock) for name, player in players.items()}
+    assert rates["student1"] == pytest.approx(0.1)
+    assert rates["student2"] == rates["t-head1"] == pytest.approx(3e-4)
+    for name in ("student1", "student2"):
+        decays = {all(p.dim() <= 1 for p in group.parameters): group.weight_decay for group in players[name].groups}
+        assert decays[True] == 0.0
+    assert players["student2"].groups[0].weight_decay(Clock(step=0, steps_per_epoch=1, epochs=10, batch_size=1)) == 0.04
+    assert players["student2"].groups[0].weight_decay(Clock(step=10, steps_per_epoch=1, epochs=10, batch_size=1)) == 0.4
+    assert players["student1"].clip_each == 3.0
+
+
+def test_temperatures_rise_and_stay():
+    temperature = Temperature()
+    at = {step: temperature.at(Clock(step=step, steps_per_epoch=10, epochs=100, batch_size=1), cnn=False) for step in
+          (0, 150, 300, 900)}  # fmt: skip
+    assert at == pytest.approx({0: 0.04, 150: 0.055, 300: 0.07, 900: 0.07})
+    assert temperature.at(Clock(step=250, steps_per_epoch=10, epochs=100, batch_size=1), cnn=True) == pytest.approx(
+        0.055
+    )
+
+
+def test_the_twin_has_no_dropout_and_its_own_batches():
+    method = build(names=("cnn-s", "vit-m,patch=4"))
+    modes = {type(m).__name__: m.training for learner in method.learners for m in learner.twin.network.modules()}
+    assert modes["BatchNorm2d"]
+    assert not modes["Dropout"]
+    assert not modes["_DropPath"]
+    assert all(m.training for learner in method.learners for m in learner.branch.modules())
+
+
+def test_collapse_ends_the_run_with_its_reason(grey, tmp_path):
+    """A twin whose answers are nearly even tells nothing of its samples."""
+    flat = {**DINO, "teacher_temperature": {"start": 1e4, "end": 1e4}}
+    with pytest.raises(UserError, match=r"fresh:zoo:cnn-s collapsed: in epoch 1 .* lower method.teacher_temperature"):
+        api.run({**RUN, "data": grey, "student": PAIR[0], "method": flat}, output=tmp_path / "run")
+
+
+def test_local_crops_that_a_network_cannot_take_are_resized():
+    method = build(names=("cnn-xs", "mixer-s,patch=4"))
+    assert method.learners[0].branch.resized == [False, False]
+    assert method.learners[1].branch.resized == [False, True]
+    method(batch(), CLOCK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"student": PAIR[:1] * 3, "method": MOKD}, "method mokd takes two students, 3 given"),
+        ({"student": PAIR[0], "method": MOKD}, "method mokd takes two students, 1 given"),
+        ({"student": PAIR, "method": "distill", "view": {}}, "method distill trains one student, 2 given"),
+        ({"student": PAIR, "method": {**MOKD, "t_head": {"heads": 7}}}, "cannot be shared by 7 attention heads"),
+        (
+            {"student": PAIR, "method": {**MOKD, "search": "code"}, "view": {"locals": 0}},
+            "and there are none: set view.locals",
+        ),
+        ({"student": PAIR, "method": MOKD, "view": {"crop": "shift"}}, "unknown key 'view.crop'"),
+        ({"student": PAIR, "method": MOKD, "teacher": "zoo:cnn-s"}, "method mokd has no use for key 'teacher'"),
+        ({"student": PAIR, "method": MOKD, "blend": "mixup"}, "method mokd has no use for key 'blend'"),
+        ({"student": PAIR[0], "method": {**DINO, "momentum": 2.0}}, "key 'method.momentum' is 2.0"),
+        ({"student": PAIR[0], "method": DINO, "view": {"globals": 1, "locals": 0}}, "a crop needs another"),
+        ({"student": PAIR[0], "method": {**DINO, "cnn_optimiser": {"schedule": "plateau"}}}, "use cosine"),
+        ({"student": PAIR[0], "method": DINO, "data": "cosine"}, "learns from images, and cosine has numbers"),
+    ],
+)
+def test_mistakes_are_one_line_before_anything_is_written(grey, tmp_path, changes, said):
+    with pytest.raises(UserError, match=said.replace(".", r"\.")) as error:
+        api.run({**RUN, "data": grey, **changes}, output=tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_network_without_tokens_is_refused():
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 8))
+    method = Dino(Backbones([load_model(module, channels=1)]), {}, **SMALL)
+    with pytest.raises(UserError, match="shows no feature map or tokens"):
+        method.fit_to([(1, 12, 12)], torch.arange(6))
+
+
+def test_without_labels_it_trains_and_nothing_is_scored(grey, tmp_path):
+    recipe = {**RUN, "data": {"name": grey, "labelled": False}, "student": PAIR[0], "method": DINO}
+    numbers = api.run(recipe, output=tmp_path / "run").numbers
+    assert numbers["networks"] == {}
+    assert (tmp_path / "run" / "student.safetensors").exists()
+
+
+def test_optimisers_by_hand_are_taken(grey):
+    method = build(cnn_optimiser=Optimiser(name="adam", lr=0.5))
+    assert method.players()["student1"].optimiser is torch.optim.Adam
