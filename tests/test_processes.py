@@ -152,6 +152,27 @@ def test_interactive_in_two_processes(start, grey, metrics, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("student", [["fresh:zoo:vit-m,patch=4", "fresh:zoo:cnn-xs"], ["fresh:zoo:vit-xs"]])
+def test_mokd_in_two_processes(start, grey, metrics, tmp_path, student):
+    """Centres see the whole batch, and each shard has its own dropout; without batch normalisation all is the same."""
+    values = {
+        "data": grey, "method": "mokd" if len(student) > 1 else "dino", "method.outputs": 32, "method.mlp_head.hidden": 24,
+        "method.mlp_head.bottleneck": 12, "method.cnn_optimiser.lr": 0.01, "view.locals": 2, "view.local_size": 8,
+        "batch-size": 40, "threads": 1, "log-every": 1, "epochs": 2,
+    }  # fmt: skip
+    common = [*(text for key, value in values.items() for text in (f"--{key}", value)), "--student", *student]
+    if len(student) > 1:
+        common += ["--method.t_head.heads", 2, "--method.t_head.width", 8]
+    for output, more in (("two", ["--devices", 2]), ("one", ["--accumulate", 2])):
+        code, _, err = ends(start("transfer", *common, *more, "--output", output))
+        assert code == 0, err
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert len(one) > 12
+    for a, b in zip(one, two, strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.slow
 def test_head_warmup_in_two_processes(start, grey, metrics, tmp_path):
     """Who moves changes after the first epoch: DistributedDataParallel has to follow."""
     warm = {"method.head_warmup_epochs": 1}

@@ -243,7 +243,7 @@ def _changes(options: argparse.Namespace, extra: list[str]) -> dict[str, Any]:
             if not isinstance(section, dict):
                 raise UserError(f"--{key} is inside '{parent}', which is a single value: see osmose show settings")
         if isinstance(value, list):
-            section[last] = value[0] if len(value) == 1 else value
+            section[last] = _value(value[0]) if len(value) == 1 else value
         else:
             section[last] = _value(value) if isinstance(value, str) else value
     return changes

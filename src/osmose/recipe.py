@@ -428,6 +428,8 @@ def _products(value: Any) -> list[Product]:
 def describe(cls: type) -> list[dict[str, Any]]:
     """The keys of a section, from its class's constructor: key, default and meaning of each."""
     meanings = {action.dest: action.help for action in _parser(cls)._actions}
+    for name, inner in _sections(cls).items():
+        meanings |= {f"{name}.{row['key']}": row["meaning"] for row in describe(inner)}
     rows = [
         {"key": key, "default": value, "meaning": meanings.get(key)} for key, value in _flat(_defaults(cls)).items()
     ]
@@ -438,6 +440,16 @@ def describe(cls: type) -> list[dict[str, Any]]:
         for kind, prefix in ((Text, TEXT), (RatingData, RATINGS)):
             rows += [{**row, "key": f"data.{row['key']}", "for": prefix.removesuffix(":")} for row in describe(kind)]
     return rows
+
+
+def _sections(cls: type) -> dict[str, type]:
+    """The classes of a constructor's arguments that may be a section or nothing, by name."""
+    return {
+        parameter.name: kind
+        for parameter in signature(cls).parameters.values()
+        for kind in get_args(parameter.annotation)
+        if type(None) in get_args(parameter.annotation) and isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    }
 
 
 def _data_kind(section: Mapping[str, Any]) -> Any:
