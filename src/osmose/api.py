@@ -45,7 +45,7 @@ Numbers = dict[str, Any]
 
 def transfer(
     *,
-    student: Model | None = None,
+    student: Model | Sequence[Model] | None = None,
     teacher: Model | Sequence[Model] | None = None,
     data: str | None = None,
     output: str | Path | None = None,
@@ -59,7 +59,7 @@ def transfer(
     on other data the defaults are the papers'.
 
     Args:
-        student: a model's name or a module, which is left as it is: the result holds a trained copy.
+        student: a model's name or a module, which is left as it is: the result holds a trained copy; for method mokd two of them.
         teacher: the same, or several.
         data: a data set by name or path.
         output: the run's folder; by default one under runs/ named after the recipe.
@@ -75,20 +75,20 @@ def transfer(
         UserError: naming what is wrong and its cure.
     """
     modules: dict[str, nn.Module] = {}
-    changes = dict(settings)
-    for given in (student, *(teacher if isinstance(teacher, list | tuple) else [teacher])):
-        if given is not None and not isinstance(given, str | nn.Module):
-            raise UserError(
-                f"student and teachers are names or modules, {type(given).__name__} is neither: give an instance"
-            )
-    if isinstance(student, nn.Module):
-        modules["student"], student = student, _module_name(student)
-    if teacher is not None:
-        several = [teacher] if isinstance(teacher, str | nn.Module) else list(teacher)
-        modules.update({f"teacher{n}": t for n, t in enumerate(several, start=1) if isinstance(t, nn.Module)})
-        names = [t if isinstance(t, str) else _module_name(t) for t in several]
-        changes["teacher"] = names[0] if len(names) == 1 else names
-    changes.update({key: value for key, value in {"student": student, "data": data}.items() if value is not None})
+    changes = dict(settings) if data is None else {**settings, "data": data}
+    for role, given in (("student", student), ("teacher", teacher)):
+        if given is None:
+            continue
+        several: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
+        for number, one in enumerate(several, start=1):
+            if not isinstance(one, str | nn.Module):
+                raise UserError(
+                    f"student and teachers are names or modules, {type(one).__name__} is neither: give an instance"
+                )
+            if isinstance(one, nn.Module):
+                modules[role if role == "student" and len(several) == 1 else f"{role}{number}"] = one
+        names = [one if isinstance(one, str) else _module_name(one) for one in several]
+        changes[role] = names[0] if len(names) == 1 else names
     if "method" in changes:
         changes["method"] = _named(changes["method"], modules)
     recipe = recipes.resolve(recipes.merge(recipes.defaults(changes), changes))

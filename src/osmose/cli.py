@@ -555,7 +555,8 @@ def _show_comparison(numbers: dict[str, Any]) -> None:
 
 def _show_study(numbers: dict[str, Any]) -> None:
     shown = {
-        "part": "on", "method": "method", "settings": "settings", "runs": "runs", "success_rate_median": "success",
+        "part": "on", "method": "method", "settings": "settings", "networks": "networks", "runs": "runs",
+        "success_rate_median": "success",
         "success_rate_pooled": "pooled", "delta_mean": "delta", "delta_seed_sd": "seed_sd",
         "significantly_better": "better", "significantly_worse": "worse",
         **{f"student{role}_{key}_mean": f"{text}{role}" for role in ("", "1", "2")
@@ -565,7 +566,9 @@ def _show_study(numbers: dict[str, Any]) -> None:
         "perplexity_mean": "perplexity", "perplexity_sd": "sd", "last_word_accuracy_mean": "last_words",
         "retention_mean": "retained", "others_mean": "other_texts",
     }  # fmt: skip
-    _show_rows([{text: row[key] for key, text in shown.items() if key in row} for row in numbers["summary"]])
+    _show_rows(
+        [{text: row[key] for key, text in shown.items() if row.get(key) is not None} for row in numbers["summary"]]
+    )
     print(f"{numbers['finished']} of {numbers['runs']} runs finished; table {numbers['table']}")
 
 

@@ -190,8 +190,8 @@ def _outcome(numbers: dict[str, Any]) -> str:
     if "transfer_delta" in numbers:
         change = f"{numbers['transfer_delta']:+.2f} points"
     else:
-        name = next(one for one in ("perplexity", "rmse", "mse", "neighbours") if f"{one}_after" in numbers)
-        change = f"{name} {numbers[f'{name}_after']:.4g}"
+        known = (one for one in ("perplexity", "rmse", "mse", "neighbours") if f"{one}_after" in numbers)
+        change = ", ".join(f"{name} {numbers[f'{name}_after']:.4g}" for name in known) or "done"
     return f"{change} in {numbers['seconds']:.0f} s"
 
 

@@ -45,7 +45,7 @@ def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset,
     }
     notes = []
     for who, network in everyone.items():
-        notes += _check_input(who, network, data)
+        notes += check_input(who, network, data)
         _try(who, network, data)
     check_head(f"student {student.name}", student, data)
     if not student.name.startswith(("fresh:", "head:")) and (right := _at_chance(student, data)):
@@ -77,7 +77,12 @@ def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset,
     return notes
 
 
-def _check_input(who: str, network: Network, data: Dataset) -> list[str]:
+def check_input(who: str, network: Network, data: Dataset) -> list[str]:
+    """Notes of how images are adapted to a network.
+
+    Raises:
+        UserError: when it does not take the data's images.
+    """
     wants = network.preprocessing
     if wants is None:
         raise UserError(

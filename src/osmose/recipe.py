@@ -227,10 +227,12 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     }
     if not arguments.get("student"):
         raise UserError("the recipe names no student: give --student; see `osmose show models`")
+    if isinstance(arguments["student"], list) and len(arguments["student"]) == 1:
+        (arguments["student"],) = arguments["student"]
     if isinstance(arguments["student"], list) and cls.trains is not Backbones:
         raise UserError(f"method {name} trains one student, {len(arguments['student'])} given: choose one")
     resolved = _plain(_parser(cls).parse_object(section).as_dict())
-    for key in ("optimiser", "augmentor_optimiser"):
+    for key in (name for name in resolved if name.endswith("optimiser")):
         given = section.get(key) or {}
         if "momentum" in given and "name" not in given and resolved[key]["name"] != "sgd":
             raise UserError(
@@ -380,6 +382,7 @@ def stages(values: Mapping[str, Any]) -> dict[str, Plain]:
                 raise UserError(
                     f"stage '{name}' uses ${product.stage}, which no earlier stage makes: earlier are {list(found)}"
                 )
+            _check_member(product, found[product.stage].get("student"))
         found[name] = plain
     return found
 
@@ -395,6 +398,18 @@ def changed_stages(values: Plain, changes: Mapping[str, Any]) -> Plain:
             for stage in values["stages"]
         ]
     return changed
+
+
+def _check_member(product: "Product", students: Any) -> None:
+    """Raise `UserError` unless an earlier stage with these students makes it."""
+    several = isinstance(students, list) and len(students) > 1
+    members = [f"student{number}" for number in range(1, len(students) + 1)] if several else ["", "student"]
+    if product.member not in members:
+        given = f"${product.stage}" + (f"/{product.member}" if product.member else "")
+        raise UserError(
+            f"'{given}' is no student of stage '{product.stage}': give "
+            + " or ".join(f"${product.stage}/{member}" if member else f"${product.stage}" for member in members)
+        )
 
 
 class Product(NamedTuple):
@@ -535,7 +550,18 @@ def _typed(cls: type, section: Mapping[str, Any], prefix: str, skip: frozenset[s
         except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
             raise UserError(_wrong_type(_dotted(prefix, key), key, value, str(error))) from None
     with warnings.catch_warnings():
-        return dict(vars(parser.instantiate(parser.parse_object(dict(section)))))
+        try:
+            return dict(vars(parser.instantiate(parser.parse_object(dict(section)))))
+        except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+            raise _own(error) from None
+
+
+def _own(error: BaseException) -> BaseException:
+    """The `UserError` of a section that may be none: jsonargparse wraps what its constructor raises."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error
 
 
 def _check_keys(cls: type, section: Mapping[str, Any], prefix: str, skip: frozenset[str] = frozenset()) -> None:

@@ -24,7 +24,8 @@ significant (p < 0.05). After is the mean accuracy; corrupted that on corrupted 
 in points, all else in percent. A control without a teacher counts each student as one pair."""
 
 SUMMARY = {
-    "on": "part", "method": "method", "settings": "settings", "students": "students", "pairs": "pairs", "runs": "runs",
+    "on": "part", "method": "method", "settings": "settings", "networks": "networks", "students": "students",
+    "pairs": "pairs", "runs": "runs",
     "success, median": "success_rate_median", "pooled": "success_rate_pooled", "delta, mean": "delta_mean",
     "median": "delta_median", "min": "delta_min", "max": "delta_max", "seed sd": "delta_seed_sd",
     "better": "significantly_better", "worse": "significantly_worse", "gain": "gain_mean", "loss": "loss_mean",
@@ -93,11 +94,16 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
     for one in rows:
         for part, prefix in PARTS.items():
             if any(one.get(f"{prefix}{key}") is not None for key in _MEASURED):
-                groups.setdefault((part, one["method"], one["settings"]), []).append(one)
+                networks = (
+                    one["student"] if "neighbours_after" in one else None
+                )  # features of other networks are no seeds
+                groups.setdefault((part, one["method"], one["settings"], networks), []).append(one)
     order = list(PARTS)
     return [
-        {"part": part, "method": method, "settings": settings, **_measures(group, PARTS[part])}
-        for (part, method, settings), group in sorted(groups.items(), key=lambda item: order.index(item[0][0]))
+        {"part": part, "method": method, "settings": settings, "networks": networks, **_measures(group, PARTS[part])}
+        for (part, method, settings, networks), group in sorted(
+            groups.items(), key=lambda item: order.index(item[0][0])
+        )
     ]
 
 

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from osmose.data.dataset import load_data
+from osmose.data.inputs import MemoryInputs
+from osmose.data.split import Split
 from osmose.evaluate import linear_probe as probes
 from osmose.evaluate.attention_distance import attention_distances
 from osmose.evaluate.feature_map import feature_map
@@ -122,6 +124,46 @@ def test_maps_that_are_alike_everywhere_and_families_without_maps(split):
     assert found == pytest.approx([even_distance(6, 2), even_distance(3, 4), even_distance(2, 6)], rel=1e-5)
     assert attention_distances(network("mlp-xs"), split) == []
     assert not net._ears
+
+
+def test_images_that_are_not_square_span_both_sides():
+    net = load_model("fresh:zoo:cnn-xs", num_classes=0, channels=1, image_size=(24, 16))
+    for layer in net.body.layers:
+        nn.init.zeros_(layer[0].weight)
+    images = Split(MemoryInputs(torch.zeros(4, 1, 24, 16, dtype=torch.uint8)), None, torch.arange(4))
+    places = [(i * 2, j * 2) for i in range(12) for j in range(8)]
+    wanted = sum(math.dist(a, b) for a in places for b in places) / len(places) ** 2
+    assert attention_distances(net, images)[0] == pytest.approx(wanted, rel=1e-5)
+
+
+class Attention(nn.Module):
+    """Of windows: each is a sample of its own."""
+
+    num_heads = 2
+
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(4, 12)
+
+    def forward(self, x):
+        return self.qkv(x.reshape(-1, 4, 4))[..., :4].reshape(x.shape)
+
+
+class Windows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patches, self.attention, self.head = nn.Conv2d(1, 4, 3, 3), Attention(), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.attention(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def test_attention_in_windows_is_not_read(split):
+    assert attention_distances(load_model(Windows(), channels=1), split) == []
+
+
+def test_few_points_have_no_map():
+    assert feature_map(torch.randn(2, 5)) is None
 
 
 def test_a_map_keeps_neighbours_together():

@@ -3,26 +3,34 @@
 import copy
 import math
 import os
+import re
 import signal
+from importlib.util import find_spec
 
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from osmose import api
+import osmose
+from osmose import api, execution
 from osmose.data.batch import Batch
 from osmose.data.crops import Crops
+from osmose.engine import checkpoint
 from osmose.engine.clock import Clock
+from osmose.engine.fabric import make_fabric
+from osmose.engine.folder import RunFolder
 from osmose.engine.interrupt import Interrupted
-from osmose.engine.optimiser import Optimiser
+from osmose.engine.progress import Progress
 from osmose.errors import UserError
 from osmose.methods.dino import Dino, Temperature
 from osmose.methods.heads import MLPHead, THead, TOutputs
+from osmose.methods.learner import looks
 from osmose.methods.mokd import Mokd
 from osmose.models import load_model
 from osmose.models.backbones import Backbones
 from osmose.models.layout import Layout
+from osmose.recipe import resolve
 
 CLOCK = Clock(step=0, steps_per_epoch=2, epochs=4, batch_size=6)
 PIXELS = torch.randint(0, 256, (6, 1, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -66,7 +74,7 @@ def entropy(target, scores):
 
 def seen(branch, crops):
     """Features and tokens of crops [B, C, h, w], by the network itself."""
-    said = branch.network.run(branch.network.prepare(crops, resize=False))
+    said = branch.network.run(branch.network.prepare(crops, size=tuple(crops.shape[-2:])))
     tokens = said.tokens.flatten(2).transpose(1, 2) if said.tokens.dim() == 4 else said.tokens
     return said.features, tokens
 
@@ -186,15 +194,17 @@ def test_the_query_may_stand_anywhere_and_has_no_position():
     assert not torch.allclose(head(tokens, layout), head(tokens, layout, query))
 
 
-def test_a_networks_loss_does_not_reach_the_other():
-    method = moved(build(search="paper"))
-    said = method(batch(), CLOCK)
-    alone = sum(loss for name, loss in _losses(method, 0).items())
-    others = [p for p in method.learners[1].parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(alone, others, allow_unused=True)
-    assert all(one is None for one in gradients)
-    assert said.loss.requires_grad
-    assert all(not p.requires_grad and p.grad is None for learner in method.learners for p in learner.twin.parameters())
+@pytest.mark.parametrize("search", ["paper", "code"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_networks_loss_does_not_reach_the_other_nor_any_twin(search, number):
+    method = moved(build(search=search))
+    for parameter in method.parameters():
+        parameter.requires_grad_(True)  # twins too: what they say is given without gradients
+    alone = sum(_losses(method, number).values())
+    branch, other = (list(method.learners[one].branch.parameters()) for one in (number, 1 - number))
+    twins = [p for learner in method.learners for p in learner.twin.parameters()]
+    assert any(one is not None for one in torch.autograd.grad(alone, branch, allow_unused=True, retain_graph=True))
+    assert all(one is None for one in torch.autograd.grad(alone, [*other, *twins], allow_unused=True))
 
 
 def _losses(method, number):
@@ -208,8 +218,9 @@ def _losses(method, number):
 def test_centres_and_twins_after_a_step():
     method = moved(build(momentum=0.9, centre_momentum=0.8))
     before = copy.deepcopy(method)
-    method(batch(), CLOCK)
-    method(batch(), CLOCK)  # two micro-batches, here the same
+    halves = [batch().rows(slice(0, 3)), batch().rows(slice(3, 6))]
+    for half in halves:
+        method(half, CLOCK)
     clock = Clock(step=3, steps_per_epoch=2, epochs=4, batch_size=6)
     method.after_step(clock)
     momentum = 1 - (1 - 0.9) * 0.5 * (1 + math.cos(math.pi * 3 / 8))
@@ -339,6 +350,16 @@ def test_the_last_layers_wait_and_nothing_else_does(grey, tmp_path):
         named[id(p)] for name in players if name.endswith("/last") for g in players[name].groups for p in g.parameters
     }
     assert all(".last." in name for name in last)
+    recipe = {**RUN, "data": grey, "student": PAIR, "epochs": 1, "method": {**MOKD, "still_epochs": 1}}
+    api.run(recipe, output=tmp_path / "run")
+    state = checkpoint.newest(tmp_path / "run" / "checkpoints", print)["method"]
+    fresh = resolve(recipe)
+    task = execution.gather(fresh, {}, {})
+    folder = RunFolder(tmp_path / "other", fresh.plain(), owner=False)
+    begun = execution.prepare(fresh, task, folder, make_fabric(fresh), Progress(quiet=True)).method.state_dict()
+    stood = {name for name in begun if ".branch." in name and torch.equal(begun[name], state[name])}
+    assert {name for name in begun if ".branch." in name and ".last." in name} <= stood
+    assert not any(name.endswith("layers.0.weight") for name in stood)
 
 
 def test_vectors_do_not_decay_and_rates_are_the_papers():
@@ -376,17 +397,122 @@ def test_the_twin_has_no_dropout_and_its_own_batches():
 
 
 def test_collapse_ends_the_run_with_its_reason(grey, tmp_path):
-    """A twin whose answers are nearly even tells nothing of its samples."""
-    flat = {**DINO, "teacher_temperature": {"start": 1e4, "end": 1e4}}
-    with pytest.raises(UserError, match=r"fresh:zoo:cnn-s collapsed: in epoch 1 .* lower method.teacher_temperature"):
+    """A twin whose answers become even tells nothing of its samples."""
+    flat = {**DINO, "teacher_temperature": {"start": 0.04, "end": 1e6, "warmup_epochs": 2, "cnn_warmup_epochs": 2}}
+    said = r"fresh:zoo:cnn-s collapsed: in epoch 2 .* nats\); lower method.teacher_temperature"
+    with pytest.raises(UserError, match=said):
         api.run({**RUN, "data": grey, "student": PAIR[0], "method": flat}, output=tmp_path / "run")
+
+
+def test_what_never_told_anything_is_no_collapse(grey, tmp_path):
+    flat = {**DINO, "teacher_temperature": {"start": 1e4, "end": 1e4}}
+    api.run({**RUN, "data": grey, "student": PAIR[0], "method": flat}, output=tmp_path / "run")
 
 
 def test_local_crops_that_a_network_cannot_take_are_resized():
     method = build(names=("cnn-xs", "mixer-s,patch=4"))
-    assert method.learners[0].branch.resized == [False, False]
-    assert method.learners[1].branch.resized == [False, True]
+    assert [look.size for look in method.learners[0].branch.looks] == [(12, 12), (8, 8)]
+    assert [look.size for look in method.learners[1].branch.looks] == [(12, 12), (12, 12)]
     method(batch(), CLOCK)
+
+
+def test_crops_keep_their_share_where_a_network_enlarges_images():
+    """Global crops are seen as images are when the network is evaluated, local ones are enlarged by as much."""
+    if find_spec("timm") is None:
+        pytest.skip("needs the extra 'vision'")
+    network = load_model("fresh:timm:test_vit,dynamic_img_size=true", num_classes=0, channels=1)
+    (height, _), patch = network.preprocessing.size, network.body.patch_embed.patch_size[0]
+    seen = looks(network, [(1, 30, 30), (1, 15, 15)])
+    assert [look.size for look in seen] == [(height, height), (height // 2, height // 2)]
+    side = height // patch
+    assert [look.layout.grid for look in seen] == [(side, side), (side // 2, side // 2)]
+    assert seen[0].layout.front == network.body.num_prefix_tokens == 1
+    assert seen[0].width == network.body.num_features
+
+
+def test_images_that_are_not_square():
+    """6 local tokens are a grid of 3 x 2, not two tokens in front of 2 x 2."""
+    pixels = torch.randint(0, 256, (4, 1, 24, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    crops = Crops(locals=2)(pixels, torch.arange(4), 0)
+    networks = [
+        load_model(f"fresh:zoo:{name}", num_classes=0, channels=1, image_size=(24, 16))
+        for name in ("cnn-xs", "vit-xs,patch=4")
+    ]
+    method = Mokd(Backbones(networks), {}, **SMALL, t_head=T_HEAD)
+    method.fit_to([(1, 24, 16), (1, 10, 7)], torch.arange(4))
+    assert [look.layout.grid for look in method.learners[1].branch.looks] == [(6, 4), (3, 2)]
+    assert [look.layout.front for look in method.learners[1].branch.looks] == [0, 0]
+    assert method.train()(Batch(torch.arange(4), 0, crops[0][0], None, crops=crops), CLOCK).loss.isfinite()
+
+
+def test_a_finished_stage_is_handed_back(grey, tmp_path):
+    """Finished stages are read from their own files, whatever they began with."""
+    stages = [
+        {"name": "pre", "student": PAIR[0], "method": DINO},
+        {"name": "pair", "student": ["head:$pre", PAIR[1]], "method": MOKD},
+        {"name": "last", "student": "$pair/student1", "method": DINO},
+    ]
+    recipe = {**RUN, "data": grey, "epochs": 1, "stages": stages}
+    api.run(recipe, output=tmp_path / "elsewhere" / "whole")
+    api.run({**recipe, "stages": stages[:2]}, output=tmp_path / "two")
+    again = api.run(recipe, output=tmp_path / "elsewhere" / "whole")
+    assert set(again.numbers["stages"]) == {"pre", "pair", "last"}
+    for name in ("pre/student", "pair/student1", "pair/student2"):  # folders do not matter
+        one, two = (load_file(tmp_path / path / f"{name}.safetensors") for path in ("elsewhere/whole", "two"))
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    ("student", "said"),
+    [
+        ("$pair/student3", "give $pair/student1 or $pair/student2"),
+        ("head:$pair", "'$pair' is no student of stage 'pair'"),
+        ("$one/student2", "give $one or $one/student"),
+    ],
+)
+def test_a_member_that_no_stage_makes_is_found_first(grey, tmp_path, student, said):
+    stages = [
+        {"name": "one", "student": PAIR[0], "method": DINO},
+        {"name": "pair", "student": PAIR, "method": MOKD},
+        {"name": "last", "student": student, "method": DINO},
+    ]
+    with pytest.raises(UserError, match=re.escape(said)):
+        api.run({**RUN, "data": grey, "stages": stages}, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_modules_learn_side_by_side_through_the_api(grey, tmp_path):
+    modules = [network("cnn-s").body, network("vit-xs,patch=4").body]
+    given = {"data": grey, "student": modules, "output": tmp_path / "run", **RUN, "method": MOKD}
+    result = osmose.transfer(**given)
+    assert set(result.numbers["networks"]) == {"student1", "student2"}
+    again = osmose.transfer(**given)  # finished
+    for role, one in again.student.members.items():
+        assert all(
+            torch.equal(a, b) for a, b in zip(one.parameters(), result.student.members[role].parameters(), strict=True)
+        )
+
+
+def test_bfloat16_leaves_scores_and_losses_wide():
+    method = moved(build())
+    plain = method(batch(), CLOCK)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = method(batch(), CLOCK)
+        said = method.learners[0].branch(batch().crops)
+    assert said.seen[0].tokens.dtype == torch.bfloat16
+    assert said.mlp.dtype == said.tokens.dtype == mixed.loss.dtype == torch.float32
+    torch.testing.assert_close(mixed.loss, plain.loss, rtol=0.05, atol=0)
+
+
+def test_a_study_of_pairs_has_a_row_for_each(grey, tmp_path):
+    pairs = [PAIR, [PAIR[0]] * 2]
+    study = {"base": {**RUN, "data": grey, "epochs": 1, "method": MOKD}, "students": pairs, "seeds": [0, 1]}
+    found = osmose.study(study, output=tmp_path / "study")
+    assert found["finished"] == 4
+    rows = [row for row in found["summary"] if row["part"] == "test"]
+    assert {row["networks"]: row["runs"] for row in rows} == {" + ".join(pair): 2 for pair in pairs}
+    assert all(row["student2_probe_sd"] is not None for row in rows)
+    assert (tmp_path / "study" / "report.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -402,10 +528,19 @@ def test_local_crops_that_a_network_cannot_take_are_resized():
         ),
         ({"student": PAIR, "method": MOKD, "view": {"crop": "shift"}}, "unknown key 'view.crop'"),
         ({"student": PAIR, "method": MOKD, "teacher": "zoo:cnn-s"}, "method mokd has no use for key 'teacher'"),
+        ({"student": PAIR, "method": {**MOKD, "search": "code", "t_head": None}}, "there is nothing to ask"),
+        ({"student": PAIR, "method": MOKD, "view": {"globals": 1}}, "view.globals is 1, and a T-Head is asked by one"),
+        (
+            {"student": PAIR, "method": {**MOKD, "t_head": {"heads": 0}}},
+            "key 'method.t_head.heads' is 0: set it to at least 1",
+        ),
+        (
+            {"student": PAIR[0], "method": {**DINO, "transformer_optimiser": {"momentum": 0.5}}},
+            "method.transformer_optimiser has a momentum",
+        ),
         ({"student": PAIR, "method": MOKD, "blend": "mixup"}, "method mokd has no use for key 'blend'"),
         ({"student": PAIR[0], "method": {**DINO, "momentum": 2.0}}, "key 'method.momentum' is 2.0"),
         ({"student": PAIR[0], "method": DINO, "view": {"globals": 1, "locals": 0}}, "a crop needs another"),
-        ({"student": PAIR[0], "method": {**DINO, "cnn_optimiser": {"schedule": "plateau"}}}, "use cosine"),
         ({"student": PAIR[0], "method": DINO, "data": "cosine"}, "learns from images, and cosine has numbers"),
     ],
 )
@@ -416,20 +551,23 @@ def test_mistakes_are_one_line_before_anything_is_written(grey, tmp_path, change
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_a_network_without_tokens_is_refused():
+def test_networks_that_cannot_be_looked_at_are_refused():
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 8))
-    method = Dino(Backbones([load_model(module, channels=1)]), {}, **SMALL)
     with pytest.raises(UserError, match="shows no feature map or tokens"):
-        method.fit_to([(1, 12, 12)], torch.arange(6))
+        looks(load_model(module, channels=1), [(1, 12, 12)])
+
+    class Picky(torch.nn.Sequential):
+        def forward(self, x):
+            raise RuntimeError("too small")
+
+    with pytest.raises(UserError, match="fails on images of 12x12 pixels: give larger images"):
+        looks(load_model(Picky(torch.nn.Linear(2, 2)), channels=1), [(1, 12, 12)])
 
 
 def test_without_labels_it_trains_and_nothing_is_scored(grey, tmp_path):
     recipe = {**RUN, "data": {"name": grey, "labelled": False}, "student": PAIR[0], "method": DINO}
+    study = osmose.study({"base": {**recipe, "epochs": 1}, "seeds": [0]}, output=tmp_path / "study")
+    assert (study["finished"], study["summary"]) == (1, [])
     numbers = api.run(recipe, output=tmp_path / "run").numbers
     assert numbers["networks"] == {}
     assert (tmp_path / "run" / "student.safetensors").exists()
-
-
-def test_optimisers_by_hand_are_taken(grey):
-    method = build(cnn_optimiser=Optimiser(name="adam", lr=0.5))
-    assert method.players()["student1"].optimiser is torch.optim.Adam

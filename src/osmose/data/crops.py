@@ -88,6 +88,10 @@ class Crops:
         """The view that `epoch` shows."""
         return epoch if self.count is None else epoch % self.count
 
+    def without_effect(self, channels: int) -> tuple[str, ...]:
+        """The settings that are on but leave images of so many channels as they are."""
+        return ("grayscale",) if channels != 3 and self.grayscale else ()
+
     def sizes(self, image_size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Height and width of global and of local crops of images of some size."""
         height, width = (self.global_size, self.global_size) if self.global_size else image_size

@@ -227,7 +227,7 @@ class Engine:
     def _require(self, finite: bool, what: str) -> None:
         if not finite:
             raise UserError(
-                f"the {what} no longer finite at step {self.step}: lower method.optimiser.lr or set method.optimiser.clip; "
+                f"the {what} no longer finite at step {self.step}: lower the optimiser's lr or set its clip; "
                 "the last checkpoint is from before"
             )
 

@@ -50,7 +50,7 @@ class Method(nn.Module, ABC):
     def needs(self) -> frozenset[str]:
         """What the pair check asks of networks and data before the first step: of "teacher", "same classes", "same outputs"
         (one number from each), "labels", "whole labels" (one class a sample, not a mixture), "images" (or other inputs that may
-        be changed a little)."""
+        be changed a little), "two global crops", "local crops"."""
         return frozenset()
 
     def reads(self) -> Mapping[str, Collection[str]]:

@@ -31,57 +31,50 @@ def attention_distances(network: Network, split: Split, *, batch_size: int = 250
         A number a layer, in order; empty where the network has neither attention nor maps in layers of a known family.
     """
     attention = {
-        name: int(heads)
+        name: int(getattr(module, "num_heads", getattr(module, "heads", 0)))
         for name, module in network.body.named_modules()
-        if isinstance(getattr(module, "qkv", None), nn.Linear)
-        and (heads := getattr(module, "num_heads", getattr(module, "heads", 0)))
+        if type(module).__name__.strip("_") == "Attention" and isinstance(getattr(module, "qkv", None), nn.Linear)
     }
     try:
         layers = [f"{name}.qkv" for name in attention] or chain(network)
     except UserError:
         return []
     network.listen(layers)
+    front = getattr(network.body, "num_prefix_tokens", None)
     sums: list[float] = [0.0] * len(layers)
     with evaluating(network):
         for rows in torch.arange(len(split)).split(batch_size):
             images = Views.plain(split.inputs.read(rows).to(network.device))
             states = network(images).states
-            side = network.prepare(images).shape[-1]
+            sides = network.prepare(images[:1]).shape[-2:]
             for place, path in enumerate(layers):
-                if attention:
-                    heads = attention[path.removesuffix(".qkv")]
-                    found = _of_attention(states[path], heads, side)
-                else:
-                    found = _of_map(states[path], side, channels_last=network.channels_last)
-                if found is None:
+                state = states[path].float()
+                layout = Layout.of(state, channels_last=network.channels_last, image=(sides[0], sides[1]), front=front)
+                heads = attention.get(path.removesuffix(".qkv"), 0)
+                right = layout.kind == "tokens" if heads else layout.kind in ("map", "channels-last")
+                if not right or layout.grid is None or len(state) != len(rows):  # windows are samples of their own
                     network.quiet()
                     return []
-                sums[place] += found * len(rows)
+                asked, keys = _queries(layout.tokens(state), layout, heads)
+                sums[place] += len(rows) * _distance(asked, keys, layout.grid, (sides[0], sides[1]))
     network.quiet()
     return [total / len(split) for total in sums]
 
 
-def _of_attention(qkv: Tensor, heads: int, side: int) -> float | None:
-    queries, keys, _ = qkv.float().unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    layout = Layout.of(qkv)
-    if layout.grid is None:
-        return None
-    return _distance(queries[:, :, layout.front :], keys[:, :, layout.front :], layout.grid, side)
+def _queries(tokens: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Tensor]:
+    """What the places of a grid ask and are asked by, [B, heads, N, E]."""
+    if not heads:
+        normalised = F.layer_norm(tokens, (layout.width,)).unsqueeze(1)
+        return normalised, normalised
+    queries, keys, _ = tokens[:, layout.front :].unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return queries, keys
 
 
-def _of_map(state: Tensor, side: int, *, channels_last: bool) -> float | None:
-    layout = Layout.of(state, channels_last=channels_last)
-    if layout.kind not in ("map", "channels-last"):
-        return None
-    assert layout.grid is not None
-    tokens = F.layer_norm(layout.tokens(state.float()), (layout.width,)).unsqueeze(1)
-    return _distance(tokens, tokens, layout.grid, side)
-
-
-def _distance(queries: Tensor, keys: Tensor, grid: tuple[int, int], side: int) -> float:
-    """The mean over samples, heads and places, of queries and keys [B, heads, N, E] on a grid that spans `side` pixels."""
+def _distance(queries: Tensor, keys: Tensor, grid: tuple[int, int], sides: tuple[int, int]) -> float:
+    """The mean over samples, heads and places, of queries and keys [B, heads, N, E] on a grid that spans the sides in pixels."""
     weights = (queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])).softmax(-1)
-    down, across = (torch.arange(count, device=weights.device) * (side / count) for count in grid)
+    down, across = (
+        torch.arange(count, device=weights.device) * (side / count) for count, side in zip(grid, sides, strict=True)
+    )
     places = torch.cartesian_prod(down, across)
-    distances = torch.cdist(places, places)
-    return float((weights * distances).sum(-1).mean())
+    return float((weights * torch.cdist(places, places)).sum(-1).mean())

@@ -3,9 +3,14 @@
 import torch
 from torch import Tensor
 
+_FEW = 10
+"""Samples of which fewer make no map."""
+
 
 def feature_map(features: Tensor) -> Tensor | None:
-    """Places [n, 2] of features [n, D] in which neighbours stay neighbours; None where scikit-learn is not installed."""
+    """Places [n, 2] of features [n, D] in which neighbours stay neighbours; None of few, or without scikit-learn."""
+    if len(features) < _FEW:
+        return None
     try:
         from sklearn.manifold import TSNE
     except ImportError:

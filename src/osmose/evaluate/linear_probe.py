@@ -29,7 +29,13 @@ class Probe(NamedTuple):
 
 
 def linear_probe(
-    features: Tensor, labels: Tensor, heldout: tuple[Tensor, Tensor] | None, *, classes: int, steps: int = 100
+    features: Tensor,
+    labels: Tensor,
+    heldout: tuple[Tensor, Tensor] | None,
+    *,
+    classes: int,
+    steps: int = 100,
+    device: torch.device | str = "cpu",
 ) -> Probe:
     """Logistic regression, with the weight decay that is best on held-out samples; the first of several as good.
 
@@ -42,12 +48,13 @@ def linear_probe(
         heldout: features and labels of others, by which the decay is chosen; None takes the middle one.
         classes: number of classes.
         steps: of the optimiser.
+        device: where it is fitted.
     """
     mean, deviation = features.mean(0), features.std(0).clamp(min=1e-6)
-    inputs = (features - mean) / deviation
+    inputs, classes_of = ((features - mean) / deviation).to(device), labels.to(device)
     best: tuple[float, Probe] | None = None
     for decay in _DECAYS if heldout else (1e-2,):
-        weight, bias = _fit(inputs, labels, classes, decay, steps)
+        weight, bias = _fit(inputs, classes_of, classes, decay, steps)
         probe = Probe(weight / deviation, bias - (weight / deviation) @ mean, decay)
         right = (probe(heldout[0]) == heldout[1]).float().mean().item() if heldout else 0.0
         if best is None or right > best[0]:
@@ -57,8 +64,8 @@ def linear_probe(
 
 
 def _fit(inputs: Tensor, labels: Tensor, classes: int, decay: float, steps: int) -> tuple[Tensor, Tensor]:
-    weight = torch.zeros(classes, inputs.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    weight = torch.zeros(classes, inputs.shape[1], device=inputs.device, requires_grad=True)
+    bias = torch.zeros(classes, device=inputs.device, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -69,4 +76,4 @@ def _fit(inputs: Tensor, labels: Tensor, classes: int, decay: float, steps: int)
         return value
 
     optimiser.step(loss)
-    return weight.detach(), bias.detach()
+    return weight.detach().cpu(), bias.detach().cpu()

@@ -15,25 +15,26 @@ def view_pairs(scores: Tensor, targets: Sequence[Tensor], *, temperature: float)
     for all of them.
 
     Args:
-        scores: float [V, B, K], of which the first G views are those of the targets.
+        scores: [V, B, K], any floating dtype, of which the first G views are those of the targets.
         targets: probabilities [G, B, K] each.
         temperature: T.
 
     Returns:
         A scalar for each target.
     """
-    scores = widened(scores) / temperature
-    normaliser = scores.logsumexp(-1)
-    views, samples = normaliser.shape
-    losses = []
-    for target in targets:
-        count = len(target)
-        taught = torch.full((views, 1), float(count), device=scores.device)
-        taught[:count] -= 1
-        agreed = torch.einsum("vbk,bk->vb", scores, target.sum(0)).sum()
-        agreed = agreed - torch.einsum("vbk,vbk->", scores[:count], target)
-        losses.append(((taught * normaliser).sum() - agreed) / (count * (views - 1) * samples))
-    return losses
+    with torch.autocast(scores.device.type, enabled=False):
+        scores = widened(scores) / temperature
+        normaliser = scores.logsumexp(-1)
+        views, samples = normaliser.shape
+        losses = []
+        for target in targets:
+            count = len(target)
+            taught = torch.full((views, 1), float(count), device=scores.device)
+            taught[:count] -= 1
+            agreed = torch.einsum("vbk,bk->vb", scores, target.sum(0)).sum()
+            agreed = agreed - torch.einsum("vbk,vbk->", scores[:count], target)
+            losses.append(((taught * normaliser).sum() - agreed) / (count * (views - 1) * samples))
+        return losses
 
 
 def soft_targets(scores: Tensor, target: Tensor, *, temperature: float) -> Tensor:

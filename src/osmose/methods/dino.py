@@ -13,12 +13,11 @@ from osmose.engine.clock import Clock
 from osmose.engine.late import Late
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player, cosine
-from osmose.errors import UserError, check
+from osmose.errors import check
 from osmose.losses import view_pairs
 from osmose.methods.heads import MLPHead, MLPOutputs, TOutputs
-from osmose.methods.learner import Branch, Learner, Said, takes
-from osmose.models.backbones import Backbones, require_tokens
-from osmose.models.layout import Layout
+from osmose.methods.learner import Branch, Learner, Look, Said, looks
+from osmose.models.backbones import Backbones
 from osmose.processes import stop
 from osmose.random import stream
 from osmose.signals import Frozen
@@ -106,10 +105,6 @@ class Dino(Method):
         check(0 <= momentum <= 1, "method.momentum", momentum, "a share between 0 and 1")
         check(0 <= centre_momentum < 1, "method.centre_momentum", centre_momentum, "a share from 0 to below 1")
         check(still_epochs >= 0, "method.still_epochs", still_epochs, "at least 0")
-        if any(one.schedule == "plateau" for one in (cnn_optimiser, transformer_optimiser)):
-            raise UserError(
-                "schedule plateau waits for a held-out score that this method does not choose by: use cosine"
-            )
         self.outputs, self.mlp_head = outputs, mlp_head
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
         self.momentum, self.centre_momentum, self.still_epochs = momentum, centre_momentum, still_epochs
@@ -118,28 +113,26 @@ class Dino(Method):
         self.learners: list[Learner] = []
         self.late = Late()
         self.told: list[list[float]] = []
+        self.best = [0.0] * len(self._networks)
 
     def taught_by(self, teachers: Sequence[str]) -> str:
         return "its own slow twin"
 
     def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
-        layouts = [Layout.of(require_tokens(network, shapes[0])) for network in self._networks]
-        self.maps = [layout.kind == "map" for layout in layouts]
-        names: list[str] = []
+        seen = [looks(network, shapes) for network in self._networks]
+        self.maps = [first.layout.kind == "map" for first, *_ in seen]
+        called = [network.name for network in self._networks]
         for number, network in enumerate(self._networks):
-            names.append(f"{network.name}#{sum(other.name == network.name for other in self._networks[:number])}")
-            with stream(torch.initial_seed(), f"{names[-1]}/heads"):
-                mlp_head = MLPOutputs(
-                    self.mlp_head, network.tried(shapes[0]).features.shape[1], self.outputs, fixed=self.maps[number]
-                )
-                t_head = self.token_head(number, layouts)
-            resized = [not takes(network, shape) for shape in shapes]
-            learner = Learner(Branch(network, mlp_head, t_head, resized), self.outputs, names[-1])
+            name = f"{called[number]}#{called[:number].count(called[number])}"
+            with stream(torch.initial_seed(), f"{name}/heads"):
+                mlp_head = MLPOutputs(self.mlp_head, seen[number][0].width, self.outputs, fixed=self.maps[number])
+                t_head = self.token_head(number, seen)
+            learner = Learner(Branch(network, mlp_head, t_head, seen[number]), self.outputs, name)
             self.add_module(f"student{number + 1}", learner)
             self.learners.append(learner)
 
-    def token_head(self, number: int, layouts: Sequence[Layout]) -> TOutputs | None:
-        """The T-Head of a network, given how the tokens of all are laid out; None for none."""
+    def token_head(self, number: int, seen: Sequence[Sequence[Look]]) -> TOutputs | None:
+        """The T-Head of a network, given how all look at crops of each size; None for none."""
         return None
 
     def players(self) -> dict[str, Player]:
@@ -222,19 +215,21 @@ class Dino(Method):
         told, self.told = self.told, []
         for number, network in enumerate(self._networks):
             mean = sum(each[number] for each in told) / max(1, len(told))
-            if told and not mean > _NOTHING:
+            if mean < min(_NOTHING, 0.1 * self.best[number]):
                 raise stop(
                     f"{network.name} collapsed: in epoch {clock.epoch + 1} its twin answered all samples alike "
                     f"({mean:.1e} nats); lower method.teacher_temperature or the learning rate, or raise method.momentum"
                 )
+            self.best[number] = max(mean, self.best[number])
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `after_step` still looks at."""
-        return {"told": self.told, "late": self.late.read()}
+        return {"told": self.told, "best": self.best, "late": self.late.read()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from what `get_extra_state` gave."""
         self.told = [list(each) for each in state["told"]]
+        self.best = list(state["best"])
         self.late.restore(state["late"])
 
     def products(self) -> dict[str, Backbones]:

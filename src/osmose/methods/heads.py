@@ -55,7 +55,7 @@ class THead:
 
 
 class Prototypes(nn.Module):
-    """A linear layer without bias, whose rows have a direction and a length.
+    """A linear layer without bias, whose rows have a direction and a length; in float32, since its scores are sharpened.
 
     Args:
         width: of what comes in.
@@ -72,7 +72,8 @@ class Prototypes(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] to [..., K]."""
-        return F.linear(x, F.normalize(self.direction, dim=-1) * self.length)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), F.normalize(self.direction, dim=-1) * self.length)
 
 
 class MLPOutputs(nn.Module):
@@ -95,7 +96,7 @@ class MLPOutputs(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [B, width] to scores [B, K]."""
-        return self.last(F.normalize(self.layers(features), dim=-1))
+        return self.last(F.normalize(self.layers(features).float(), dim=-1))
 
 
 class TOutputs(nn.Module):
@@ -148,8 +149,8 @@ class TOutputs(nn.Module):
         return self.last(self.layers(torch.cat([query.unsqueeze(1), x], 1))[:, 1:].mean(1))
 
     def _positions(self, layout: Layout) -> Tensor:
-        if layout.grid == self.grid or layout.grid is None or self.grid is None:
-            return self.positions
+        assert self.grid is not None
+        assert layout.grid is not None
         return resized_positions(self.positions, self.grid, layout.grid)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from osmose.errors import UserError
 from osmose.methods.heads import MLPOutputs, TOutputs
 from osmose.models.layout import Layout
 from osmose.models.network import Network
@@ -15,6 +16,21 @@ from osmose.processes import all_reduce
 
 HEADS = ("mlp", "tokens", "search")
 """What a twin speaks through: its MLP-Head, its T-Head, and that asked by another network."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a network looks at crops of one size.
+
+    Attributes:
+        size: height and width that they are brought to.
+        layout: of the tokens that it makes of them.
+        width: of the features.
+    """
+
+    size: tuple[int, int]
+    layout: Layout
+    width: int
 
 
 @dataclass
@@ -54,30 +70,27 @@ class Branch(nn.Module):
         network: without a classifier.
         mlp_head: behind its features.
         t_head: behind its tokens; None for none.
-        resized: for each size of crops, whether they are brought to the network's own.
+        looks: what the network makes of crops of each size.
     """
 
-    def __init__(
-        self, network: Network, mlp_head: MLPOutputs, t_head: TOutputs | None, resized: Sequence[bool]
-    ) -> None:
+    def __init__(self, network: Network, mlp_head: MLPOutputs, t_head: TOutputs | None, looks: Sequence[Look]) -> None:
         super().__init__()
-        self.network, self.mlp_head, self.t_head, self.resized = network, mlp_head, t_head, list(resized)
+        self.network, self.mlp_head, self.t_head, self.looks = network, mlp_head, t_head, list(looks)
 
     def forward(self, crops: Sequence[Tensor]) -> Said:
         """Crops, float [views, B, C, h, w] for each size: one forward pass a size, and one of each head."""
         views = sum(map(len, crops))
-        seen = [self._see(one, resize) for one, resize in zip(crops, self.resized, strict=False)]
+        seen = [self._see(one, look) for one, look in zip(crops, self.looks, strict=False)]
         mlp = self.mlp_head(torch.cat([one.features for one in seen])).unflatten(0, (views, -1))
         if self.t_head is None:
             return Said(mlp, None, seen)
         tokens = torch.cat([self.t_head(one.tokens, one.layout) for one in seen]).unflatten(0, (views, -1))
         return Said(mlp, tokens, seen)
 
-    def _see(self, crops: Tensor, resize: bool) -> Seen:
-        network = self.network
-        outputs = network.run(network.prepare(crops.flatten(0, 1), resize=resize))
+    def _see(self, crops: Tensor, look: Look) -> Seen:
+        network, layout = self.network, look.layout
+        outputs = network.run(network.prepare(crops.flatten(0, 1), size=look.size))
         assert outputs.tokens is not None, "tried at the start"
-        layout = Layout.of(outputs.tokens)
         return Seen(outputs.features, layout.tokens(outputs.tokens)[:, layout.front :], layout)
 
 
@@ -132,7 +145,7 @@ class Learner(nn.Module):
             that, which is 0 when all samples are answered alike.
         """
         entropy = torch.special.entr(target).sum(-1).mean()
-        told = torch.special.entr(target.mean((0, 1))).sum() - entropy
+        told = (torch.special.entr(target.mean((0, 1))).sum() - entropy).clamp(min=0)
         self.counted += torch.stack([torch.ones_like(told), told])
         return {"entropy": entropy, "told": told}
 
@@ -157,16 +170,52 @@ class Learner(nn.Module):
         return told / count
 
 
-def takes(network: Network, shape: tuple[int, ...]) -> bool:
-    """Whether a network's code takes images of a shape that is not its own."""
+def looks(network: Network, shapes: Sequence[tuple[int, ...]]) -> list[Look]:
+    """How a network looks at global crops, and at local ones.
+
+    Global crops are seen as images are when it is evaluated. Local ones are resized by as much, where its code takes
+    images of that size, and to the size of global ones where it does not.
+
+    Args:
+        network: the network.
+        shapes: of one sample's global crop, and of its local one.
+
+    Raises:
+        UserError: when it takes no global crops, or does not show how its tokens lie.
+    """
+    assert network.preprocessing is not None, "of images"
+    (_, height, width), *others = shapes
+    own = network.preprocessing.size or (height, width)
+    first = _tried(network, shapes[0], own)
+    if first is None:
+        raise UserError(
+            f"'{network.name}' fails on images of {own[0]}x{own[1]} pixels: give larger images, view.global_size, or another "
+            "network"
+        )
+    found = [first]
+    for channels, high, wide in others:
+        wanted = (max(1, round(high * own[0] / height)), max(1, round(wide * own[1] / width)))
+        found.append(_tried(network, (channels, high, wide), wanted) or first)
+    return found
+
+
+def _tried(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> Look | None:
+    """How it looks at images of a shape that are brought to a size; None where its code does not take them."""
     was_training = network.training
-    images = torch.zeros(1, *shape, device=network.device)
     try:
         with torch.no_grad():
-            network.eval().run(network.prepare(images, resize=False))
+            images = torch.zeros(1, *shape, device=network.device)
+            outputs = network.eval().run(network.prepare(images, size=size))
     except (RuntimeError, AssertionError, ValueError, TypeError):
         network.forget()
-        return False
+        return None
     finally:
         network.train(was_training)
-    return True
+    tokens = outputs.tokens
+    if tokens is None or tokens.dim() not in (3, 4):
+        raise UserError(
+            f"'{network.name}' shows no feature map or tokens: give a network of the zoo or timm, or a module with timm's "
+            "methods forward_features, forward_head and get_classifier"
+        )
+    front = getattr(network.body, "num_prefix_tokens", None)
+    return Look(size, Layout.of(tokens, image=size, front=front), outputs.features.shape[1])

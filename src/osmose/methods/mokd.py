@@ -12,7 +12,7 @@ from osmose.errors import UserError, check
 from osmose.losses import soft_targets, view_pairs
 from osmose.methods.dino import CNN, TRANSFORMER, Dino, Temperature
 from osmose.methods.heads import MLPHead, THead, TOutputs
-from osmose.methods.learner import Branch, Said
+from osmose.methods.learner import Branch, Look, Said
 from osmose.models.backbones import Backbones
 from osmose.models.layout import Layout
 from osmose.signals import Frozen
@@ -92,24 +92,30 @@ class Mokd(Dino):
             )
         check(all(weight >= 0 for weight in cross_weights), "method.cross_weights", cross_weights, "at least 0 each")
         self.cross_weights, self.t_head, self.t_head_optimiser = cross_weights, t_head, t_head_optimiser
+        if t_head is None and search == "code":
+            raise UserError(
+                "method.search is 'code' and method.t_head none: there is nothing to ask; leave one of them out"
+            )
         self.search = search if t_head else "none"
 
     def taught_by(self, teachers: Sequence[str]) -> str:
         return "its own slow twin and the other network's"
 
-    def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
-        super().fit_to(shapes, numbers)
-        if self.search == "code" and len(shapes) < 2:
-            raise UserError(
-                "method.search 'code' asks by local crops, and there are none: set view.locals, or search paper"
-            )
+    def needs(self) -> frozenset[str]:
+        return frozenset({"paper": {"two global crops"}, "code": {"local crops"}}.get(self.search, set()))
 
-    def token_head(self, number: int, layouts: Sequence[Layout]) -> TOutputs | None:
+    def token_head(self, number: int, seen: Sequence[Sequence[Look]]) -> TOutputs | None:
         if self.t_head is None:
             return None
-        transformers = [layout.width for layout, is_map in zip(layouts, self.maps, strict=True) if not is_map]
-        width = self.t_head.width or max(transformers, default=_WIDTH)
-        return TOutputs(self.t_head, layouts[number], width, self.outputs, project=self.search != "code")
+        first, *others = (look.layout for look in seen[number])
+        if first.grid is None or any(other.grid is None for other in others):
+            raise UserError(
+                f"'{self._networks[number].name}' does not show how its tokens lie in an image, so that its T-Head cannot have "
+                "positions: give square images, or set method.t_head to null"
+            )
+        widths = [looks[0].layout.width for looks, is_map in zip(seen, self.maps, strict=True) if not is_map]
+        width = self.t_head.width or max(widths, default=_WIDTH)
+        return TOutputs(self.t_head, first, width, self.outputs, project=self.search != "code")
 
     def trained(self, number: int, branch: Branch) -> list[tuple[str, list[nn.Module], Optimiser]]:
         (own,) = super().trained(number, branch)

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from osmose.errors import UserError
 from osmose.models.model import Model
 from osmose.models.network import Network
 
@@ -68,18 +67,3 @@ class Backbones(Model):
         """As `Model.settle`, of each network."""
         for network in self.members.values():
             network.settle()
-
-
-def require_tokens(network: Network, shape: tuple[int, ...]) -> Tensor:
-    """What the network gives before pooling, of one image of zeros.
-
-    Raises:
-        UserError: when it gives no feature map and no tokens.
-    """
-    tokens = network.tried(shape).tokens
-    if tokens is None or tokens.dim() not in (3, 4):
-        raise UserError(
-            f"'{network.name}' shows no feature map or tokens: give a network of the zoo or timm, or a module with timm's "
-            "methods forward_features, forward_head and get_classifier"
-        )
-    return tokens

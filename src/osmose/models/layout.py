@@ -29,13 +29,23 @@ class Layout:
     front: int = 0
 
     @classmethod
-    def of(cls, state: Tensor, *, channels_last: bool = False, where: str = "state") -> Self:
+    def of(
+        cls,
+        state: Tensor,
+        *,
+        channels_last: bool = False,
+        where: str = "state",
+        image: tuple[int, int] | None = None,
+        front: int | None = None,
+    ) -> Self:
         """The layout of a state.
 
         Args:
             state: of any batch.
             channels_last: whether maps have their channels last.
             where: whose it is, for an error.
+            image: height and width of the images that tokens are of; None takes them for square.
+            front: tokens before the grid; None finds out, where a class token and registers may be.
 
         Raises:
             UserError: when it is none of these.
@@ -44,10 +54,10 @@ class Layout:
             return cls("vector", state.shape[1], 1, (1, 1))
         if state.dim() == 3:
             count = state.shape[1]
-            found = next((n for n in (0, 1, 2, 5) if count > n and math.isqrt(count - n) ** 2 == count - n), None)
-            side = math.isqrt(count - (found or 0))
-            grid = None if found is None else (side, side)
-            return cls("tokens", state.shape[2], count, grid, found or 0)
+            tried = (0, 1, 2, 5) if front is None else (front,)
+            grids = ((n, _grid(count - n, image or (1, 1))) for n in tried if count > n)
+            found, grid = next(((n, grid) for n, grid in grids if grid), (front or 0, None))
+            return cls("tokens", state.shape[2], count, grid, found)
         if state.dim() == 4 and channels_last:
             return cls(
                 "channels-last", state.shape[3], state.shape[1] * state.shape[2], (state.shape[1], state.shape[2])
@@ -91,6 +101,19 @@ class Layout:
         down, across = (_resized(*sides, tokens) for sides in zip(self.grid, to.grid, strict=True))
         places = torch.einsum("pi,qj,bijd->bpqd", down, across, image).flatten(1, 2)
         return torch.cat([mean.expand(-1, to.front, -1), places], 1) if to.front else places
+
+
+def _grid(count: int, image: tuple[int, int]) -> tuple[int, int] | None:
+    """Height and width of so many square patches that cover an image, the last ones perhaps in part; None where none do."""
+    height, width = image
+    if height == width:
+        side = math.isqrt(count)
+        return (side, side) if side * side == count else None
+    for patch in range(1, max(image) + 1):
+        for grid in ((-(-height // patch), -(-width // patch)), (height // patch, width // patch)):
+            if grid[0] * grid[1] == count:
+                return grid
+    return None
 
 
 def _resized(before: int, after: int, like: Tensor) -> Tensor:

@@ -196,7 +196,10 @@ class Network(Predictor):
             return self._run_plain(x)
         tokens = self.body.forward_features(x)
         features = self.body.forward_head(tokens, pre_logits=True)
-        logits = self.body.get_classifier()(features) if self._direct else self.body.forward_head(tokens)
+        if self.num_classes == 0:
+            logits = features
+        else:
+            logits = self.body.get_classifier()(features) if self._direct else self.body.forward_head(tokens)
         if not isinstance(tokens, Tensor):
             tokens = None
         elif self.channels_last:
@@ -221,12 +224,12 @@ class Network(Predictor):
         outputs: Outputs = self(x)
         return outputs.logits.float()
 
-    def prepare(self, x: Tensor, *, resize: bool = True) -> Tensor:
+    def prepare(self, x: Tensor, *, size: tuple[int, int] | None = None) -> Tensor:
         """Inputs as the body takes them: images of its channels and size, normalised.
 
         Args:
             x: the inputs.
-            resize: bring images to the body's size, where it has one; without that its code must take them as they are.
+            size: height and width that images are brought to; None takes the body's own, where it has one.
 
         Raises:
             UserError: as `forward`.
@@ -241,9 +244,10 @@ class Network(Predictor):
             )
         if not x.is_floating_point():
             raise UserError(f"'{self.name}' takes floats in [0, 1], these images are {x.dtype}: divide them by 255")
-        if resize and wanted.size is not None and x.shape[-2:] != wanted.size:
+        size = size or wanted.size
+        if size is not None and x.shape[-2:] != size:
             mode = "bicubic" if wanted.interpolation == "bicubic" else "bilinear"
-            x = F.interpolate(x, wanted.size, mode=mode, antialias=True).clamp(0, 1)
+            x = F.interpolate(x, size, mode=mode, antialias=True).clamp(0, 1)
         return (x - self.mean) / self.std  # broadcasting repeats a single channel
 
     def _run_plain(self, x: Tensor) -> Outputs:

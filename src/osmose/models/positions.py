@@ -1,5 +1,8 @@
 """Learned positions of a grid of tokens, for another grid."""
 
+from functools import cache
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,7 +15,11 @@ def resized_positions(positions: Tensor, grid: tuple[int, int], to: tuple[int, i
         grid: their height and width.
         to: height and width of the grid that is wanted.
     """
-    if grid == to:
-        return positions
-    image = positions.T.unflatten(1, grid).unsqueeze(0)
-    return F.interpolate(image, to, mode="bicubic", align_corners=False).flatten(2).squeeze(0).T
+    return positions if grid == to else _weights(grid, to, positions.device) @ positions
+
+
+@cache
+def _weights(grid: tuple[int, int], to: tuple[int, int], device: torch.device) -> Tensor:
+    """What each place takes of each other one, [N', N]: the interpolation is linear, and a product is deterministic on GPUs."""
+    places = torch.eye(grid[0] * grid[1]).unflatten(1, grid).unsqueeze(0)
+    return F.interpolate(places, to, mode="bicubic", align_corners=False).flatten(2).squeeze(0).T.to(device)

@@ -23,11 +23,13 @@ from osmose.models import load_model
 from osmose.models.backbones import Backbones
 from osmose.models.model import Model
 from osmose.models.network import Network
+from osmose.pair_check import check_input
 from osmose.recipe import Data, Recipe, product
 from osmose.tasks.images import some_images
 from osmose.tasks.measure_backbones import HeldOutNeighbours, measure
 from osmose.tasks.networks import NetworkTask
 from osmose.tasks.task import Measured, Modules, Products, placed
+from osmose.weights import read_about
 
 
 @dataclass
@@ -48,8 +50,9 @@ class BackboneTask(NetworkTask):
         for number, name in enumerate(recipe.students):
             again = recipe.students[:number].count(name)
             stream = f"student{f'#{again}' if again else ''}/init"
-            role = "student" if len(recipe.students) == 1 else f"student{number + 1}"
-            networks.append(_headless(modules.get(role, name), products, stream=stream, **wanted))
+            given = modules.get(_role(recipe, number), name)
+            networks.append(_headless(given, products, stream=stream, **wanted))
+            networks[-1].name = name
         student = Backbones(networks)
         return cls(recipe, data, student, copy.deepcopy(student), {}, [], modules)
 
@@ -63,9 +66,16 @@ class BackboneTask(NetworkTask):
 
     @classmethod
     def product(cls, recipe: Recipe, folder: Path, modules: Modules) -> Backbones:
-        task = cls.gather(recipe, modules, {})
-        task.student.restore(folder / "student.safetensors")
-        return task.student
+        networks = []
+        for number in range(len(recipe.students)):
+            role = _role(recipe, number)
+            path = folder / f"{role}.safetensors"
+            if role in modules:
+                networks.append(_headless(modules[role], {}, channels=read_about(path)["preprocessing"]["channels"]))
+                networks[-1].restore(path)
+            else:
+                networks.append(load_model(f"file:{path}"))
+        return Backbones(networks)
 
     def speakers(self) -> dict[str, Any]:
         return dict(self.teachers)
@@ -88,9 +98,28 @@ class BackboneTask(NetworkTask):
                 raise UserError(f"method {name} has no use for key '{key}': leave it out")
         if data.task == "regression" or data.train.inputs.read(torch.arange(1)).dtype != torch.uint8:
             raise UserError(f"method {name} learns from images, and {data.name} has numbers: give images")
+        needs = method.needs()
+        assert isinstance(recipe.view, Crops)
+        if "two global crops" in needs and recipe.view.globals < 2:
+            raise UserError(
+                "view.globals is 1, and a T-Head is asked by one global crop of another: set 2, or method.search none"
+            )
+        if "local crops" in needs and not recipe.view.locals:
+            raise UserError(
+                "method.search 'code' asks by local crops, and there are none: set view.locals, or search paper"
+            )
+        notes = []
+        for network in self.student.members.values():
+            notes += check_input(f"student {network.name}", network, data)
+        idle = [f"view.{key}" for key in recipe.view.without_effect(data.channels)]
+        if idle:
+            notes.append(f"{', '.join(idle)}: without effect on images of one channel")
         if data.train.labels is None:
-            return [f"{data.name} is without labels: nothing says how good the features are until some are given"]
-        return [f"the labels of {data.name} are read to evaluate, not to train"]
+            return [
+                *notes,
+                f"{data.name} is without labels: nothing says how good the features are until some are given",
+            ]
+        return [*notes, f"the labels of {data.name} are read to evaluate, not to train"]
 
     def feed(self, loader: Loader, device: torch.device) -> CropFeed:
         assert isinstance(self.recipe.view, Crops)
@@ -118,6 +147,10 @@ class BackboneTask(NetworkTask):
             features(network, some)
         asked = sum(HeldOutNeighbours.sizes(self.data.train, split))
         return (time.monotonic() - started) * asked / len(some)
+
+
+def _role(recipe: Recipe, number: int) -> str:
+    return "student" if len(recipe.students) == 1 else f"student{number + 1}"
 
 
 def _headless(name: Any, products: Products, **wanted: Any) -> Network:

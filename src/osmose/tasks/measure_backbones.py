@@ -129,7 +129,7 @@ def _numbers(
         asked = {part: features(network, split) for part, split in parts.items()}
         heldout = parts.get("heldout")
         chooses = (asked["heldout"], heldout.labels) if heldout is not None and heldout.labels is not None else None
-        probe = linear_probe(known, bank.labels, chooses, classes=data.num_classes or 0)
+        probe = linear_probe(known, bank.labels, chooses, classes=data.num_classes or 0, device=device)
         for part, split in parts.items():
             voted = [vote(known, bank, asked[part], k) for k in _NEIGHBOURS]
             votes[part].append(voted[0])
