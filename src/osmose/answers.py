@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from osmose.candidates import Model, labelled_part, load_candidates
+from osmose.candidates import Model, best_device, labelled_part, load_candidates
 from osmose.data import Dataset
 from osmose.errors import UserError, missing_extra
 from osmose.evaluate import predict
@@ -65,7 +65,7 @@ def ask(models: Sequence[Model], data: Dataset | None, part: str) -> Answers:
         classes = data.classes or tuple(map(str, range(data.num_classes)))
         found = Answers({}, split.labels, split.index, classes, {})
         for name, network in (load_candidates(networks, data) if networks else {}).items():
-            found.logits[name] = predict(network, split)
+            found.logits[name] = predict(network.to(best_device()), split)
             found.about[name] = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
             network.cpu()
     for path in files:

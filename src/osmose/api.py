@@ -9,29 +9,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from rich.console import Console
 from rich.progress import track
 from torch import nn
 
 from osmose import execution, grid
 from osmose import recipe as recipes
-from osmose.candidates import Model, labelled_part, load_candidate, load_candidates
-from osmose.data import load_data
+from osmose.candidates import Model, best_device, labelled_part, load_candidate, load_candidates
+from osmose.data import Dataset, load_data
 from osmose.data.corpus import load_passages
 from osmose.data.corruptions import check_available, parse
 from osmose.data.domains import Domain, corrupted, open_domains
 from osmose.data.images import Decoding
 from osmose.data.ratings import load_ratings
-from osmose.data.split import stratified
+from osmose.data.split import Split, stratified
 from osmose.errors import UserError, check
 from osmose.evaluate import accuracy, outcomes, predict
 from osmose.evaluate.harness import SHARES, find_tasks, score_tasks
 from osmose.evaluate.language import score_tokens, text_numbers
 from osmose.evaluate.ratings import root_mean_square
+from osmose.evaluate.readings import read_features
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.execution import Result, execute
 from osmose.models.load_language import load_language
+from osmose.models.network import Network
 from osmose.pair_check import check_head
 from osmose.random import generator
 from osmose.stages import execute_stages
@@ -196,6 +197,7 @@ def evaluate(
     *,
     data: str | Mapping[str, Any] = "fashion-mnist-mini",
     part: Literal["test", "heldout", "train", "all"] = "test",
+    features: bool = False,
 ) -> Numbers:
     """Accuracy of a model on a part of a data set, in percent; where labels are numbers its mean squared error, of ratings
     ("ratings:DIR") the root of it.
@@ -206,11 +208,14 @@ def evaluate(
         model: a model's name or a module.
         data: a data set by name or path, or the section `data` of a recipe.
         part: which part; of text also "all" of it.
+        features: ask what neighbours and a linear classifier read from a network's features; one without a head is always asked.
 
     Raises:
         UserError: when the model's classes are not the data's, or the data has no such part.
     """
     settings = recipes.data_settings(data)
+    if features and not isinstance(settings, recipes.Data):
+        raise UserError(f"features are read for classes of images, and {settings.name} has none: leave --features out")
     if isinstance(settings, recipes.Text):
         return _evaluate_text(model, settings, part)
     if part == "all":
@@ -218,23 +223,33 @@ def evaluate(
     if isinstance(settings, recipes.RatingData):
         return _evaluate_ratings(model, settings, part)
     loaded = load_data(**vars(settings))
-    split, network = labelled_part(loaded, part), load_candidate(model, loaded)
+    split, network = labelled_part(loaded, part), load_candidate(model, loaded).to(best_device())
+    numbers = {"model": network.name, "data": settings.name, "part": part, "samples": len(split)}
+    if features or network.num_classes == 0:
+        return {**numbers, **_read_features(network, loaded, split)}
     check_head(network.name, network, loaded)
     found = outcomes(network, predict(network, split), split)
-    numbers = {"model": network.name, "data": settings.name, "part": part, "samples": len(split)}
     return {**numbers, **({"mse": found.mean().item()} if found.is_floating_point() else {"accuracy": accuracy(found)})}
+
+
+def _read_features(network: Network, data: Dataset, split: Split) -> Numbers:
+    """Accuracies that are read from a network's features, given those of the training part."""
+    if data.train.labels is None or data.num_classes is None:
+        raise UserError(f"{data.name} has no classes for its training part, by which features are read: give labels")
+    readings = read_features(network, data.train, data.heldout, {"asked": split}, classes=data.num_classes)
+    return dict(readings["asked"].numbers())
 
 
 def _evaluate_ratings(model: Model, settings: recipes.RatingData, part: str) -> Numbers:
     loaded = load_ratings(**vars(settings))
     split = labelled_part(loaded, part)
-    network = load_rating_network(model, loaded).to(_best_device())
+    network = load_rating_network(model, loaded).to(best_device())
     numbers = {"model": network.name, "data": settings.name, "part": part, "ratings": len(split)}
     return {**numbers, "rmse": root_mean_square(outcomes(network, predict(network, split), split))}
 
 
 def _evaluate_text(model: Model, settings: recipes.Text, part: str) -> Numbers:
-    language = load_language(model).to(_best_device())
+    language = load_language(model).to(best_device())
     language.check_length(settings.length)
     passages = load_passages(**settings.scoring(), tokenizer=language.tokenizer, part=part)
     numbers = {"model": language.name, "data": settings.name, "part": part, "documents": passages.documents}
@@ -267,7 +282,7 @@ def evaluate_tasks(
     """
     found = find_tasks(tasks, shots)
     models = {"score": load_language(model), **({} if teacher is None else {"teacher": load_language(teacher)})}
-    scores = {who: score_tasks(one.to(_best_device()), found, shots=shots, limit=limit) for who, one in models.items()}
+    scores = {who: score_tasks(one.to(best_device()), found, shots=shots, limit=limit) for who, one in models.items()}
     rows = []
     for task, own in scores["score"].items():
         for metric, score in own.items():
@@ -277,10 +292,6 @@ def evaluate_tasks(
                 row["retention"] = 100 * score / beside if beside and metric.partition(",")[0] in SHARES else None
             rows.append(row)
     return {"model": str(model), "teacher": None if teacher is None else str(teacher), "rows": rows}
-
-
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def robustness(
@@ -322,7 +333,7 @@ def robustness(
     loaded = load_data(**vars(settings))
     if loaded.num_classes is None:
         raise UserError(f"{settings.name} has numbers for labels: robustness compares classes; use osmose evaluate")
-    networks = load_candidates(models, loaded)
+    networks = {name: one.to(best_device()) for name, one in load_candidates(models, loaded).items()}
     classes = loaded.classes or tuple(map(str, range(loaded.num_classes)))
     decoding = Decoding(settings.image_size, settings.crop_ratio)
     shape = (loaded.channels, *loaded.image_size)

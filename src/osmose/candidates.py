@@ -44,7 +44,7 @@ def expanded(models: Sequence[Model]) -> list[Model]:
 
 
 def load_candidate(model: Model, data: Dataset) -> Network:
-    """A model that is asked about data, with its outputs in the order of the data's classes, on the best device."""
+    """A model that is asked about data, with its outputs in the order of the data's classes."""
     network = (
         load_model(copy.deepcopy(model), channels=data.channels)
         if isinstance(model, nn.Module)
@@ -52,7 +52,12 @@ def load_candidate(model: Model, data: Dataset) -> Network:
     )
     if data.classes and network.classes != data.classes:
         network.reorder(data.classes)
-    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return network
+
+
+def best_device() -> str:
+    """Where models are asked."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def labelled_part(data: Dataset | Ratings, part: str) -> Split:

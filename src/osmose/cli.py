@@ -110,6 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", metavar="DATA", default="fashion-mnist-mini", help="and --data.image_size N, ...")
     evaluate.add_argument("--part", choices=["test", "heldout", "train", "all"], default="test", help="all: of text")
     evaluate.add_argument(
+        "--features", action="store_true",
+        help="what neighbours and a linear classifier read from its features; of a network without a head always",
+    )  # fmt: skip
+    evaluate.add_argument(
         "--tasks", nargs="+", default=[], metavar="NAME:PATH",
         help="of a language model: tasks of lm-evaluation-harness with files of their data, as lambada_openai:lambada.jsonl",
     )  # fmt: skip
@@ -303,7 +307,8 @@ def _evaluate(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     for flag in ("teacher", "shots", "limit"):
         if getattr(options, flag) is not None:
             raise UserError(f"--{flag} goes with --tasks: leave it out, or give tasks")
-    _print(options, api.evaluate(options.model, data=changes["data"], part=options.part), _show_pairs)
+    numbers = api.evaluate(options.model, data=changes["data"], part=options.part, features=options.features)
+    _print(options, numbers, _show_pairs)
     return 0
 
 

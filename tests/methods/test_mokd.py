@@ -298,11 +298,19 @@ def test_products_go_on_as_any_network(grey, tmp_path):
     assert networks["student1"]["probe_after"] > 30
     assert 0 <= run.numbers["agreement_after"] <= 100
     assert (tmp_path / "pair" / "report.html").exists()
+    for role, found in networks.items():
+        read = api.evaluate(f"file:{tmp_path}/pair/{role}.safetensors", data=grey)
+        assert {key: value for key, value in read.items() if key.startswith(("neighbours", "probe"))} == {
+            key.removesuffix("_after"): found[key] for key in ("neighbours_after", "neighbours_10_after", "probe_after")
+        }
     probe = {"name": "supervised", "train": "head", "optimiser": {"lr": 0.5}}
     common = {"data": grey, "epochs": 2, "batch_size": 40, "threads": 1}
     for number in (1, 2):
         student = f"head:file:{tmp_path}/pair/student{number}.safetensors"
         api.run({**common, "student": student, "method": probe}, output=tmp_path / f"probe{number}")
+    assert api.evaluate(f"file:{tmp_path}/probe1", data=grey, features=True)["probe"] > 30
+    with pytest.raises(UserError, match="leave --features out"):
+        api.evaluate("file:x", data="text:x", features=True)
     moved = api.run(
         {
             **common,

@@ -5,26 +5,21 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from osmose.data.dataset import Dataset
 from osmose.data.split import Split
 from osmose.evaluate.attention_distance import attention_distances
 from osmose.evaluate.feature_map import feature_map
 from osmose.evaluate.features import features
-from osmose.evaluate.linear_probe import linear_probe
 from osmose.evaluate.neighbours import nearest_neighbours
+from osmose.evaluate.readings import NEIGHBOURS, read_features, spread
 from osmose.models.backbones import Backbones
 from osmose.processes import all_reduce
 from osmose.recipe import Recipe
 from osmose.tasks.task import Measured, result_numbers
 
-_NEIGHBOURS = (20, 10)
-"""k, the first of which is the one that counts."""
 _SHOWN = 1000
 """Test samples of which features are drawn, and attention is looked at."""
-_BANK = 50_000
-"""Training samples that are remembered at the end."""
 
 
 class HeldOutNeighbours:
@@ -41,6 +36,10 @@ class HeldOutNeighbours:
         self.student, self.fabric = student, fabric
         bank, asked = self.sizes(train, heldout)
         self.bank, self.asked = spread(train, bank), spread(heldout, asked)
+        assert self.bank.labels is not None
+        assert self.asked.labels is not None
+        self.known, self.labels = self.bank.labels, self.asked.labels
+        self.classes = int(max(self.known.max(), self.labels.max())) + 1
 
     @staticmethod
     def sizes(train: Split, heldout: Split) -> tuple[int, int]:
@@ -56,8 +55,8 @@ class HeldOutNeighbours:
                 all_reduce(features(network, one, shard=fabric.global_rank, shards=fabric.world_size), "sum")
                 for one in (self.bank, self.asked)
             )
-            voted = vote(bank, self.bank, asked, _NEIGHBOURS[0])
-            found[role] = _accuracy(voted, self.asked)
+            voted = nearest_neighbours(bank, self.known, asked, classes=self.classes, k=NEIGHBOURS[0])
+            found[role] = 100 * voted.eq(self.labels).double().mean().item()
         numbers = {"heldout_neighbours": sum(found.values()) / len(found)}
         return numbers if len(found) == 1 else {**numbers, **{f"heldout_{r}": value for r, value in found.items()}}
 
@@ -81,12 +80,11 @@ def measure(
             part: {role: {"networks": {}, "samples": len(split)} for role in students} for part, split in parts.items()
         }
         return Measured(result_numbers(recipe, unit, nothing["test"], nothing.get("heldout", {})))
-    bank = spread(data.train, _BANK)
     shown = spread(parts["test"], _SHOWN)
-    before = _numbers(initial, bank, parts, data, device)
+    before = _read(initial, parts, data, device)
     measured: dict[str, dict[str, dict[str, Any]]] = {part: {} for part in parts}
     for role, student in students.items():
-        after = _numbers(student, bank, parts, data, device)
+        after = _read(student, parts, data, device)
         for part, split in parts.items():
             networks = {
                 name: {
@@ -116,46 +114,21 @@ def measure(
     return Measured(numbers, {"map": {**drawn, "labels": shown.labels} if drawn else {}})
 
 
-def _numbers(
-    student: Backbones, bank: Split, parts: Mapping[str, Split], data: Dataset, device: torch.device
+def _read(
+    student: Backbones, parts: Mapping[str, Split], data: Dataset, device: torch.device
 ) -> dict[str, dict[str, Any]]:
-    """By part: for each network the accuracy of neighbours and of a linear classifier, and the share of samples for which the
-    neighbours of two networks vote alike."""
-    numbers: dict[str, dict[str, Any]] = {part: {"networks": {}, "agreement": None} for part in parts}
-    votes: dict[str, list[Tensor]] = {part: [] for part in parts}
-    assert bank.labels is not None
-    for name, network in student.members.items():
-        known = features(network.to(device), bank)
-        asked = {part: features(network, split) for part, split in parts.items()}
-        heldout = parts.get("heldout")
-        chooses = (asked["heldout"], heldout.labels) if heldout is not None and heldout.labels is not None else None
-        probe = linear_probe(known, bank.labels, chooses, classes=data.num_classes or 0, device=device)
-        for part, split in parts.items():
-            voted = [vote(known, bank, asked[part], k) for k in _NEIGHBOURS]
-            votes[part].append(voted[0])
-            names = ("neighbours", *(f"neighbours_{k}" for k in _NEIGHBOURS[1:]))
-            numbers[part]["networks"][name] = {
-                **{key: _accuracy(one, split) for key, one in zip(names, voted, strict=True)},
-                "probe": _accuracy(probe(asked[part]), split),
-            }
-    for part, voted in votes.items():
-        if len(voted) > 1:
-            same = [(one == other).double().mean().item() for i, one in enumerate(voted) for other in voted[i + 1 :]]
-            numbers[part]["agreement"] = 100 * sum(same) / len(same)
+    """By part: what is read from each network's features, and the share of samples for which the neighbours of two networks vote
+    alike."""
+    readings = {
+        name: read_features(network.to(device), data.train, parts.get("heldout"), parts, classes=data.num_classes or 0)
+        for name, network in student.members.items()
+    }
+    numbers: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        votes = [found[part].neighbours[NEIGHBOURS[0]] for found in readings.values()]
+        same = [(one == other).double().mean().item() for i, one in enumerate(votes) for other in votes[i + 1 :]]
+        numbers[part] = {
+            "networks": {name: found[part].numbers() for name, found in readings.items()},
+            "agreement": 100 * sum(same) / len(same) if same else None,
+        }
     return numbers
-
-
-def vote(known: Tensor, bank: Split, asked: Tensor, k: int) -> Tensor:
-    """The class of each row of `asked` by its neighbours among the features of `bank`."""
-    assert bank.labels is not None
-    return nearest_neighbours(known, bank.labels, asked, classes=int(bank.labels.max()) + 1, k=k)
-
-
-def spread(split: Split, most: int) -> Split:
-    """At most so many samples of a split, evenly spread over it."""
-    return split.subset(torch.linspace(0, len(split) - 1, most).long()) if len(split) > most else split
-
-
-def _accuracy(answers: Tensor, split: Split) -> float:
-    assert split.labels is not None
-    return 100 * (answers == split.labels).double().mean().item()

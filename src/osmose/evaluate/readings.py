@@ -1,0 +1,77 @@
+"""What can be read of classes from a network's features, by its neighbours and by a linear classifier."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from osmose.data.split import Split
+from osmose.evaluate.features import features
+from osmose.evaluate.linear_probe import linear_probe
+from osmose.evaluate.neighbours import nearest_neighbours
+from osmose.models.network import Network
+
+NEIGHBOURS = (20, 10)
+"""k, the first of which is the one that counts."""
+BANK = 50_000
+"""Training samples that are remembered."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Classes that were read for the samples of a part.
+
+    Attributes:
+        neighbours: int64 [m] for each k.
+        probe: int64 [m].
+        labels: int64 [m], the true ones.
+    """
+
+    neighbours: Mapping[int, Tensor]
+    probe: Tensor
+    labels: Tensor
+
+    def numbers(self) -> dict[str, float]:
+        """The accuracies, in percent."""
+        first, *others = self.neighbours
+        answers = {
+            "neighbours": self.neighbours[first],
+            **{f"neighbours_{k}": self.neighbours[k] for k in others},
+            "probe": self.probe,
+        }
+        return {key: 100 * (one == self.labels).double().mean().item() for key, one in answers.items()}
+
+
+def read_features(
+    network: Network, train: Split, heldout: Split | None, asked: Mapping[str, Split], *, classes: int
+) -> dict[str, Reading]:
+    """Classes of samples, read from features given those of the training part.
+
+    Args:
+        network: where it is.
+        train: samples with labels, of which at most 50,000, evenly spread, are remembered.
+        heldout: those by which the linear classifier's weight decay is chosen.
+        asked: labelled samples, by part.
+        classes: number of classes.
+    """
+    bank = spread(train, BANK)
+    assert bank.labels is not None
+    known = features(network, bank)
+    seen = {part: features(network, split) for part, split in asked.items()}
+    chooses = None
+    if heldout is not None and heldout.labels is not None:
+        own = next((seen[part] for part, split in asked.items() if split is heldout), None)
+        chooses = features(network, heldout) if own is None else own, heldout.labels
+    probe = linear_probe(known, bank.labels, chooses, classes=classes, device=network.device)
+    readings = {}
+    for part, split in asked.items():
+        assert split.labels is not None
+        voted = {k: nearest_neighbours(known, bank.labels, seen[part], classes=classes, k=k) for k in NEIGHBOURS}
+        readings[part] = Reading(voted, probe(seen[part]), split.labels)
+    return readings
+
+
+def spread(split: Split, most: int) -> Split:
+    """At most so many samples of a split, evenly spread over it."""
+    return split.subset(torch.linspace(0, len(split) - 1, most).long()) if len(split) > most else split
