@@ -173,6 +173,13 @@ def test_mokd_in_two_processes(start, grey, metrics, tmp_path, student):
 
 
 @pytest.mark.slow
+def test_seeds_queue_is_the_same_in_two_processes(start, grey, metrics, tmp_path):
+    """What both have seen is kept in the order of the samples' numbers."""
+    seed = {"data": grey, "method": "seed", "student": "fresh:zoo:vit-xs", "method.queue": 100, "lr": 0.5, "epochs": 2}
+    assert run_both(start, metrics, tmp_path, seed)[-1]["heldout_neighbours"] > 0
+
+
+@pytest.mark.slow
 def test_head_warmup_in_two_processes(start, grey, metrics, tmp_path):
     """Who moves changes after the first epoch: DistributedDataParallel has to follow."""
     warm = {"method.head_warmup_epochs": 1}

@@ -15,6 +15,7 @@ from osmose.methods.language import Language
 from osmose.methods.mokd import Mokd
 from osmose.methods.momentum import Momentum
 from osmose.methods.relational import Relational
+from osmose.methods.seed import Seed
 from osmose.methods.supervised import Supervised
 
 METHODS: dict[str, type[Method]] = {
@@ -29,6 +30,7 @@ METHODS: dict[str, type[Method]] = {
     "interactive": Interactive,
     "dino": Dino,
     "mokd": Mokd,
+    "seed": Seed,
     "hard": Hard,
     "autoencode": Autoencode,
     "language": Language,

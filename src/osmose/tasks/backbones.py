@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from osmose.data.batch import Batch
 from osmose.data.crops import Crops
 from osmose.data.dataset import Dataset, load_data
-from osmose.data.feed import CropFeed
+from osmose.data.feed import CropFeed, LoaderFeed, ViewFeed
 from osmose.data.loader import Loader
 from osmose.data.sources import find
 from osmose.engine.method import Method
@@ -53,8 +53,15 @@ class BackboneTask(NetworkTask):
             given = modules.get(_role(recipe, number), name)
             networks.append(_headless(given, products, stream=stream, **wanted))
             networks[-1].name = name
+        teachers = {
+            role: load_model(
+                copy.deepcopy(modules[role]) if role in modules else placed(name, products),
+                stream=f"{role}/init", num_classes=data.num_classes, **wanted,
+            )
+            for role, name in recipe.roles.items()
+        }  # fmt: skip
         student = Backbones(networks)
-        return cls(recipe, data, student, copy.deepcopy(student), {}, [], modules)
+        return cls(recipe, data, student, copy.deepcopy(student), teachers, [], modules)
 
     @classmethod
     def check_names(cls, recipes: Sequence[Recipe]) -> None:
@@ -87,30 +94,32 @@ class BackboneTask(NetworkTask):
     def check(self, method: Method) -> list[str]:
         recipe, data = self.recipe, self.data
         self.refuse_keys_of_text()
-        name = recipe.method["name"]
+        name, needs = recipe.method["name"], method.needs()
+        if "teacher" in needs and not self.teachers:
+            raise UserError(f"method {name} needs a teacher: give --teacher")
         for key, given in (
             ("blend", recipe.blend.name != "none"),
             ("corruptions", bool(recipe.corruptions)),
-            ("signals.store", bool(recipe.signals.store)),
-            ("teacher", bool(recipe.teacher)),
+            ("teacher", bool(recipe.teacher) and "teacher" not in needs),
         ):
             if given:
                 raise UserError(f"method {name} has no use for key '{key}': leave it out")
         if data.task == "regression" or data.train.inputs.read(torch.arange(1)).dtype != torch.uint8:
             raise UserError(f"method {name} learns from images, and {data.name} has numbers: give images")
-        needs = method.needs()
-        assert isinstance(recipe.view, Crops)
-        if "two global crops" in needs and recipe.view.globals < 2:
+        crops = recipe.view if isinstance(recipe.view, Crops) else None
+        if crops and "two global crops" in needs and crops.globals < 2:
             raise UserError(
                 "view.globals is 1, and a T-Head is asked by one global crop of another: set 2, or method.search none"
             )
-        if "local crops" in needs and not recipe.view.locals:
+        if crops and "local crops" in needs and not crops.locals:
             raise UserError(
                 "method.search 'code' asks by local crops, and there are none: set view.locals, or search paper"
             )
         notes = []
-        for network in self.student.members.values():
-            notes += check_input(f"student {network.name}", network, data)
+        for who, network in (
+            *(("student", one) for one in self.student.members.values()), *(("teacher", one) for one in self.teachers.values())
+        ):  # fmt: skip
+            notes += check_input(f"{who} {network.name}", network, data)
         idle = [f"view.{key}" for key in recipe.view.without_effect(data.channels)]
         if idle:
             notes.append(f"{', '.join(idle)}: without effect on images of one channel")
@@ -121,9 +130,10 @@ class BackboneTask(NetworkTask):
             ]
         return [*notes, f"the labels of {data.name} are read to evaluate, not to train"]
 
-    def feed(self, loader: Loader, device: torch.device) -> CropFeed:
-        assert isinstance(self.recipe.view, Crops)
-        return CropFeed(loader, self.recipe.view, device)
+    def feed(self, loader: Loader, device: torch.device) -> LoaderFeed:
+        if isinstance(self.recipe.view, Crops):
+            return CropFeed(loader, self.recipe.view, device)
+        return ViewFeed(loader, self.recipe.view, device, self.recipe.blend, self.data.num_classes)
 
     def score(self, student: Callable[[], Any], fabric: Fabric) -> Callable[[], dict[str, float]] | None:
         heldout, train = self.data.heldout, self.data.train
