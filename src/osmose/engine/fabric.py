@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ from osmose.engine.settings import Training
 from osmose.engine.sharding import shard
 from osmose.errors import UserError
 from osmose.processes import all_reduce
+
+_PATIENCE = timedelta(hours=12)
+"""How long processes wait for the first one, which measures alone at the end; torch's half an hour would end a long run there."""
 
 
 class _Autocast(MixedPrecision):
@@ -70,9 +74,9 @@ def make_fabric(settings: Training) -> Fabric:
     mixed = settings.precision == "bf16-mixed"
     strategy: Any = "auto"
     if processes > 1 and settings.sharded:
-        strategy = ModelParallelStrategy(shard, data_parallel_size=processes, tensor_parallel_size=1)
+        strategy = ModelParallelStrategy(shard, data_parallel_size=processes, tensor_parallel_size=1, timeout=_PATIENCE)
     elif processes > 1:
-        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, timeout=_PATIENCE)
     fabric = Fabric(
         accelerator=accelerator,
         devices=devices,
