@@ -435,6 +435,14 @@ def test_recipes_are_read_without_heavy_imports():
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+def test_stages_share_keys_of_data_that_each_names():
+    found = stages(recipes.load("language-two-domains"))
+    assert {name: (stage["data"]["name"], resolve(stage).data.length) for name, stage in found.items()} == {
+        "base": ("text:comedies", 256),
+        "teacher": ("text:histories", 256),
+    }
+
+
 def test_another_text_is_cut_as_the_recipes_own():
     changed = changed_stages(recipes.load("language-smollm2"), {"data": "text:comedies"})
     settings = resolve(changed).data

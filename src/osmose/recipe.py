@@ -341,8 +341,8 @@ def packaged(folder: str = "recipes") -> dict[str, str]:
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
     """`base` with `changes` laid over it, section by section.
 
-    A section that names another method or data set than the old one replaces it whole, but for text in the place of text, and
-    ratings in that of ratings.
+    A section that names another method or data set than the old one replaces it whole, but for text in the place of text, ratings
+    in that of ratings, and any data in the place of none.
     """
     merged = dict(base)
     for key, value in changes.items():
@@ -353,6 +353,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Plain:
                 isinstance(old, Mapping)
                 and isinstance(value, Mapping)
                 and value.get("name", old.get("name")) != old.get("name")
+                and not (key == "data" and "name" not in old)
                 and not (key == "data" and _data_kind(old) is _data_kind(value) is not Data)
             ):
                 old = None
