@@ -537,7 +537,7 @@ def test_a_study_of_pairs_has_a_row_for_each(grey, tmp_path):
         ({"student": PAIR, "method": MOKD, "view": {"crop": "shift"}}, "unknown key 'view.crop'"),
         ({"student": PAIR, "method": MOKD, "teacher": "zoo:cnn-s"}, "method mokd has no use for key 'teacher'"),
         ({"student": PAIR, "method": {**MOKD, "search": "code", "t_head": None}}, "there is nothing to ask"),
-        ({"student": PAIR, "method": MOKD, "view": {"globals": 1}}, "view.globals is 1, and a T-Head is asked by one"),
+        ({"student": PAIR, "method": MOKD, "view": {"globals": 1}}, "view.globals is 1, and the method compares two"),
         (
             {"student": PAIR, "method": {**MOKD, "t_head": {"heads": 0}}},
             "key 'method.t_head.heads' is 0: set it to at least 1",

@@ -162,6 +162,13 @@ class Crops:
         return torch.cat([chance(row, probabilities[one]) for row, one in zip(rows, which, strict=True)])
 
 
+@dataclass(frozen=True, kw_only=True)
+class TwoCrops(Crops):
+    """Two global crops of a sample, and no local ones; see `Crops`."""
+
+    locals: int = 0
+
+
 @cache
 def _kernels(least: float, most: float, device: torch.device) -> Tensor:
     """Gaussian kernels of evenly spaced deviations, from their middle outwards to three of the largest."""

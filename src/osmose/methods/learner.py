@@ -122,8 +122,7 @@ class Learner(nn.Module):
     def train(self, mode: bool = True) -> "Learner":
         """The twin's network has no dropout and no stochastic depth; its batch normalisation sees its own batches."""
         super().train(mode)
-        for module in self.twin.network.modules():
-            module.training = mode and isinstance(module, _BatchNorm)
+        only_batch_norm_trains(self.twin.network, mode)
         return self
 
     @torch.no_grad()
@@ -168,6 +167,12 @@ class Learner(nn.Module):
         self.sums.zero_()
         self.counted.zero_()
         return told / count
+
+
+def only_batch_norm_trains(twin: nn.Module, mode: bool) -> None:
+    """Put a twin into evaluation mode, but for its batch normalisation, which sees its own batches in training."""
+    for module in twin.modules():
+        module.training = mode and isinstance(module, _BatchNorm)
 
 
 def looks(network: Network, shapes: Sequence[tuple[int, ...]]) -> list[Look]:

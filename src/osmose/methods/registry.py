@@ -6,6 +6,7 @@ from osmose.methods.attention import Attention
 from osmose.methods.autoencode import Autoencode
 from osmose.methods.contrastive import Contrastive
 from osmose.methods.dino import Dino
+from osmose.methods.disco import Disco
 from osmose.methods.distill import Distill
 from osmose.methods.feature import Feature
 from osmose.methods.fitnet import FitNet
@@ -31,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
     "dino": Dino,
     "mokd": Mokd,
     "seed": Seed,
+    "disco": Disco,
     "hard": Hard,
     "autoencode": Autoencode,
     "language": Language,

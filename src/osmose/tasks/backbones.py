@@ -108,9 +108,7 @@ class BackboneTask(NetworkTask):
             raise UserError(f"method {name} learns from images, and {data.name} has numbers: give images")
         crops = recipe.view if isinstance(recipe.view, Crops) else None
         if crops and "two global crops" in needs and crops.globals < 2:
-            raise UserError(
-                "view.globals is 1, and a T-Head is asked by one global crop of another: set 2, or method.search none"
-            )
+            raise UserError("view.globals is 1, and the method compares two global crops: set 2")
         if crops and "local crops" in needs and not crops.locals:
             raise UserError(
                 "method.search 'code' asks by local crops, and there are none: set view.locals, or search paper"

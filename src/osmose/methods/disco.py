@@ -1,0 +1,123 @@
+"""Contrastive learning beside a frozen self-supervised network, whose embeddings are kept to (DisCo, arXiv 2104.09124)."""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from osmose.data.batch import Batch
+from osmose.data.crops import TwoCrops
+from osmose.engine.clock import Clock
+from osmose.engine.method import Method, Step
+from osmose.engine.optimiser import Optimiser, Player
+from osmose.errors import UserError, check
+from osmose.methods.learner import only_batch_norm_trains
+from osmose.methods.queue import Queue
+from osmose.models.backbones import Backbones
+from osmose.models.network import Network
+from osmose.signals import Frozen
+
+
+class Disco(Method):
+    """L = |z - t|^2 + |z' - t'|^2 + contrast_weight * L_co(z, k', queue), of two crops of each sample, all of length 1.
+
+    z are embeddings of the student by a perceptron, t the teacher's features, k' the embedding of the other crop by a slow twin of
+    the student, and L_co = -log softmax over k' and the twin's last embeddings of z . k / temperature at k' (MoCo, arXiv
+    1911.05722).
+
+    Args:
+        student: the network that trains.
+        frozen: "teacher1".
+        queue: how many of the twin's last embeddings are contrasted with.
+        hidden: units of the perceptron's hidden layer.
+        temperature: of the contrast.
+        momentum: share of the twin that stays in a step.
+        contrast_weight: weight of L_co.
+        optimiser: of student and perceptron.
+    """
+
+    trains = Backbones
+    sees = TwoCrops
+    summary = "self-supervised teachers: contrastive learning whose embeddings keep to the teacher's (DisCo)"
+    source = "arXiv 2104.09124"
+
+    def __init__(
+        self,
+        student: Backbones,
+        frozen: Mapping[str, Frozen],
+        *,
+        queue: int = 65536,
+        hidden: int = 2048,
+        temperature: float = 0.2,
+        momentum: float = 0.999,
+        contrast_weight: float = 1.0,
+        optimiser: Optimiser = Optimiser(lr=0.03, weight_decay=1e-4, schedule="cosine"),
+    ) -> None:
+        super().__init__()
+        check(queue >= 1, "method.queue", queue, "at least 1")
+        check(hidden >= 1, "method.hidden", hidden, "at least 1")
+        check(temperature > 0, "method.temperature", temperature, "a number above 0")
+        check(0 <= momentum <= 1, "method.momentum", momentum, "a share between 0 and 1")
+        check(contrast_weight >= 0, "method.contrast_weight", contrast_weight, "at least 0")
+        teachers = [role for role in frozen if role.startswith("teacher")]
+        if len(student.members) != 1 or len(teachers) > 1:
+            raise UserError("method disco has one student and one teacher: choose one of several")
+        (self.network,) = student.members.values()
+        self.student = student
+        self.teacher = frozen[teachers[0]] if teachers else None
+        self.size, self.hidden, self.temperature = queue, hidden, temperature
+        self.momentum, self.contrast_weight, self.optimiser = momentum, contrast_weight, optimiser
+
+    def needs(self) -> frozenset[str]:
+        return frozenset({"teacher", "two global crops"})
+
+    def taught_by(self, teachers: Sequence[str]) -> str:
+        return f"{' and '.join(teachers)} (embeddings) and other samples"
+
+    def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
+        assert self.teacher is not None, "asked for by `needs`"
+        ours, theirs = (one.tried(shapes[0]).features.shape[1] for one in (self.network, self.teacher.network))
+        self.projection = nn.Sequential(nn.Linear(ours, self.hidden), nn.ReLU(), nn.Linear(self.hidden, theirs))
+        self.twin: Network = copy.deepcopy(self.network).requires_grad_(False)
+        self.twin_projection = copy.deepcopy(self.projection).requires_grad_(False)
+        self.queue = Queue(min(self.size, len(numbers)), theirs)
+
+    def train(self, mode: bool = True) -> "Disco":
+        super().train(mode)
+        only_batch_norm_trains(self.twin, mode)
+        return self
+
+    def players(self) -> dict[str, Player]:
+        return {"student": self.optimiser.player([*self.network.parameters(), *self.projection.parameters()])}
+
+    def forward(self, batch: Batch, clock: Clock) -> Step:
+        assert self.teacher is not None
+        (crops, *_) = batch.crops
+        crops = crops[:2]
+        ours = _unit(self.projection(self.network(crops.flatten(0, 1)).features)).unflatten(0, (2, -1))
+        with torch.no_grad():
+            theirs = _unit(self.teacher(crops.flatten(0, 1)).features).unflatten(0, (2, -1))
+            keys = _unit(self.twin_projection(self.twin(crops[1]).features))
+        with torch.autocast(crops.device.type, enabled=False):
+            kept = (ours - theirs).square().sum((0, 2)).mean()
+            likeness = torch.cat([(ours[0] * keys).sum(-1, keepdim=True), ours[0] @ self.queue.rows.T], 1)
+            own = torch.zeros(len(keys), dtype=torch.int64, device=crops.device)
+            contrast = F.cross_entropy(likeness / self.temperature, own)
+        self.queue.see(batch.index, keys)
+        parts = {"kept": kept.detach(), "contrast": contrast.detach()}
+        return Step(kept + self.contrast_weight * contrast, parts)
+
+    @torch.no_grad()
+    def after_step(self, clock: Clock) -> None:
+        self.queue.after_step()
+        slow: list[Tensor] = [*self.twin.parameters(), *self.twin_projection.parameters()]
+        torch._foreach_lerp_(slow, [*self.network.parameters(), *self.projection.parameters()], 1 - self.momentum)
+
+    def products(self) -> dict[str, Backbones]:
+        return {"student": self.student}
+
+
+def _unit(embeddings: Tensor) -> Tensor:
+    return F.normalize(embeddings.float(), dim=-1)
