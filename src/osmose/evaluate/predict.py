@@ -1,6 +1,6 @@
 """A network's outputs on a whole part of a data set."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -45,11 +45,35 @@ def predict(
             all shards is the whole.
         shards: processes that share the work.
     """
-    answers = torch.zeros(len(split), network.width)
-    with evaluating(network):
+    return in_batches(network, split, network.answer, network.width, batch_size=batch_size, shard=shard, shards=shards)
+
+
+def in_batches(
+    model: Model,
+    split: Split,
+    say: Callable[[Tensor], Tensor],
+    width: int,
+    *,
+    batch_size: int = 250,
+    shard: int = 0,
+    shards: int = 1,
+) -> Tensor:
+    """What is said [n, width] of the plain samples of `split`, in evaluation mode and without gradients, on the CPU.
+
+    Args:
+        model: which is put into evaluation mode; the samples go to its device.
+        split: n samples.
+        say: what is asked of a batch, to float32 [batch, width].
+        width: numbers of a sample.
+        batch_size: as of `predict`.
+        shard: as of `predict`.
+        shards: as of `predict`.
+    """
+    said = torch.zeros(len(split), width)
+    with evaluating(model):
         for number, start in enumerate(range(0, len(split), batch_size)):
             if number % shards != shard:
                 continue
             rows = torch.arange(start, min(start + batch_size, len(split)))
-            answers[rows] = network.answer(Views.plain(split.inputs.read(rows).to(network.device))).cpu()
-    return answers
+            said[rows] = say(Views.plain(split.inputs.read(rows).to(model.device))).cpu()
+    return said

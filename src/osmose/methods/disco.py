@@ -23,8 +23,8 @@ from osmose.signals import Frozen
 class Disco(Method):
     """L = |z - t|^2 + |z' - t'|^2 + contrast_weight * L_co(z, k', queue), of two crops of each sample, all of length 1.
 
-    z are embeddings of the student by a perceptron, t the teacher's features, k' the embedding of the other crop by a slow twin of
-    the student, and L_co = -log softmax over k' and the twin's last embeddings of z . k / temperature at k' (MoCo, arXiv
+    z are embeddings of the student by a perceptron, t the teacher's features, k' the embedding of the other crop by a slow twin
+    of the student, and L_co = -log softmax over k' and the twin's last embeddings of z . k / temperature at k' (MoCo, arXiv
     1911.05722).
 
     Args:
