@@ -9,6 +9,7 @@ from osmose.data.views import Views
 from osmose.engine.method import Method
 from osmose.errors import UserError
 from osmose.evaluate import predict
+from osmose.models.model import evaluating
 from osmose.models.network import Network
 
 _SAMPLES = 256
@@ -106,13 +107,12 @@ def check_input(who: str, network: Network, data: Dataset) -> list[str]:
     return notes
 
 
-@torch.no_grad()
 def _try(who: str, network: Network, data: Dataset) -> None:
     """One forward pass of two images: what a network cannot do is found before the first step."""
     two = data.train.subset(torch.tensor([0, len(data.train) - 1]))
-    was_training = network.training
     try:
-        logits = network.eval()(Views.plain(two.inputs.read(torch.arange(2)).to(network.device))).logits
+        with evaluating(network):
+            logits = network(Views.plain(two.inputs.read(torch.arange(2)).to(network.device))).logits
     except UserError:
         raise
     except Exception as error:
@@ -121,7 +121,6 @@ def _try(who: str, network: Network, data: Dataset) -> None:
             f"{who} fails on images of {'x'.join(map(str, two.inputs.shape))} ({reason}): give a network that takes float32 "
             "images of this size, or load_model(module, size=...) with the size it takes"
         ) from error
-    network.train(was_training)
     if network.num_classes and logits.shape != (2, network.num_classes):
         raise UserError(
             f"{who} gives outputs of shape {list(logits.shape)} for 2 images, where [2, {network.num_classes}] was expected: "

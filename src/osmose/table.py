@@ -94,13 +94,18 @@ def summarise(rows: Iterable[Row]) -> list[Row]:
     for one in rows:
         for part, prefix in PARTS.items():
             if any(one.get(f"{prefix}{key}") is not None for key in _MEASURED):
-                networks = (
-                    one["student"] if "neighbours_after" in one else None
-                )  # features of other networks are no seeds
+                # Of features each choice of networks stands by itself: it is no seed of another.
+                networks = one["student"] if "neighbours_after" in one else None
                 groups.setdefault((part, one["method"], one["settings"], networks), []).append(one)
     order = list(PARTS)
     return [
-        {"part": part, "method": method, "settings": settings, "networks": networks, **_measures(group, PARTS[part])}
+        {
+            "part": part,
+            "method": method,
+            "settings": settings,
+            **({"networks": networks} if networks else {}),
+            **_measures(group, PARTS[part]),
+        }
         for (part, method, settings, networks), group in sorted(
             groups.items(), key=lambda item: order.index(item[0][0])
         )

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from osmose.data.split import Split
 from osmose.data.views import Views
 from osmose.errors import UserError
-from osmose.evaluate.predict import evaluating
 from osmose.models.chain import chain
 from osmose.models.layout import Layout
+from osmose.models.model import evaluating
 from osmose.models.network import Network
 
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from osmose.evaluate.predict import evaluating
-from osmose.models.model import Model
+from osmose.models.model import Model, evaluating
 
 
 def cost(model: Model, sample: Tensor, *, repeats: int = 10) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from osmose.errors import UserError, check, missing_extra, unknown
-from osmose.evaluate.predict import evaluating
 from osmose.models.language import LanguageModel, without_bars
+from osmose.models.model import evaluating
 
 LAYOUTS = ("lambada_openai", "hellaswag", "storycloze_2016", "nq_open", "webqs", "triviaqa")
 """Tasks that the papers name; any other of the harness may be named too."""

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from osmose.data.corpus import Passages
 from osmose.evaluate.flips import negative_flips, positive_flips
-from osmose.evaluate.predict import evaluating
 from osmose.losses.language import IGNORED
 from osmose.models.language import LanguageModel
+from osmose.models.model import evaluating
 
 _ROWS = 256
 """Positions whose logits are held at a time."""

@@ -1,28 +1,13 @@
 """A network's outputs on a whole part of a data set."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from osmose.data.split import Split
 from osmose.data.views import Views
-from osmose.models.model import Model, Predictor
-
-
-@contextmanager
-def evaluating(*models: Model) -> Iterator[None]:
-    """Inside the block the models are in evaluation mode and no gradients are kept; then every module has its own mode again."""
-    was_training = [module for model in models for module in model.modules() if module.training]
-    for model in models:
-        model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in was_training:
-            module.training = True
+from osmose.models.model import Model, Predictor, evaluating
 
 
 def predict(

@@ -12,8 +12,7 @@ from osmose.data.domains import Domain
 from osmose.data.views import Views
 from osmose.evaluate.accuracy import accuracy
 from osmose.evaluate.outcomes import outcomes
-from osmose.evaluate.predict import evaluating
-from osmose.models.model import Predictor
+from osmose.models.model import Predictor, evaluating
 
 Row = dict[str, Any]
 

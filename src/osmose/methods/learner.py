@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from osmose.errors import UserError
 from osmose.methods.heads import MLPOutputs, TOutputs
 from osmose.models.layout import Layout
+from osmose.models.model import evaluating
 from osmose.models.network import Network
 from osmose.processes import all_reduce
 
@@ -206,16 +207,13 @@ def looks(network: Network, shapes: Sequence[tuple[int, ...]]) -> list[Look]:
 
 def _tried(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> Look | None:
     """How it looks at images of a shape that are brought to a size; None where its code does not take them."""
-    was_training = network.training
     try:
-        with torch.no_grad():
+        with evaluating(network):
             images = torch.zeros(1, *shape, device=network.device)
-            outputs = network.eval().run(network.prepare(images, size=size))
+            outputs = network.run(network.prepare(images, size=size))
     except (RuntimeError, AssertionError, ValueError, TypeError):
         network.forget()
         return None
-    finally:
-        network.train(was_training)
     tokens = outputs.tokens
     if tokens is None or tokens.dim() not in (3, 4):
         raise UserError(

@@ -1,6 +1,8 @@
 """What every model has: a body, a name, a digest, and a way onto the disk and back."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from json import dumps
 from pathlib import Path
@@ -149,3 +151,17 @@ class Predictor(Model):
     def about(self) -> dict[str, Any]:
         """What stands beside the weights in its file; each value is JSON."""
         return super().about() | {"preprocessing": self.facts() or None}
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Inside the block the models are in evaluation mode and no gradients are kept; then every module has its own mode again."""
+    was_training = [module for model in models for module in model.modules() if module.training]
+    for model in models:
+        model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in was_training:
+            module.training = True

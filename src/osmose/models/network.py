@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from osmose.errors import UserError, unknown
-from osmose.models.model import Predictor, Preprocessing
+from osmose.models.model import Predictor, Preprocessing, evaluating
 
 STATES = "states."
 """Begins the name of a layer's output among the fields of `Outputs`."""
@@ -206,12 +206,11 @@ class Network(Predictor):
             tokens = tokens.permute(0, 3, 1, 2)
         return Outputs(logits, features, tokens)
 
-    @torch.no_grad()
     def tried(self, shape: tuple[int, ...]) -> Outputs:
         """What it says, in evaluation mode, of one sample of zeros: the shapes of its answers to inputs of `shape`."""
-        training, numbers = self.training, torch.float32 if self.preprocessing else torch.int64
-        said: Outputs = self.eval()(torch.zeros(1, *shape, dtype=numbers, device=self.device))
-        self.train(training)
+        numbers = torch.float32 if self.preprocessing else torch.int64
+        with evaluating(self):
+            said: Outputs = self(torch.zeros(1, *shape, dtype=numbers, device=self.device))
         return said
 
     @property
