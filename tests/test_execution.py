@@ -227,6 +227,22 @@ def test_a_crash_anywhere_leaves_no_trace_in_the_end(execute, left, undisturbed,
     assert left(tmp_path / "run") == undisturbed(**changes)
 
 
+def test_what_a_killed_process_was_writing_is_gone(execute, after_step, tmp_path):
+    after_step(7, crash)
+    with pytest.raises(Crash):
+        execute(tmp_path / "run")
+    halves = [
+        tmp_path / "run" / name
+        for name in ("recipe.yaml.123.part", "checkpoints/step-6.ckpt.9.part", "frozen/x.77.part")
+    ]
+    kept = tmp_path / "run" / "my.part"
+    for half in (*halves, kept):
+        half.write_bytes(b"half")
+    execute(tmp_path / "run")
+    assert not any(half.exists() for half in halves)
+    assert kept.exists()
+
+
 def test_asked_to_stop_at_the_very_last_step(execute, left, undisturbed, after_step, tmp_path):
     after_step(12, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted, match="step 12"):

@@ -108,6 +108,9 @@ class RunFolder:
                 self._clear()
             write_atomically(self.path / "recipe.yaml", yaml.safe_dump(self.recipe, sort_keys=False).encode())
             self._new = False
+            for place in (self.path, self.checkpoints, self.path / "frozen"):
+                for part in place.glob("*.[0-9]*.part"):  # of a process that was killed while it wrote
+                    part.unlink()
         self.fresh = False
 
     def __exit__(
