@@ -12,9 +12,9 @@ from osmose.data.crops import TwoCrops
 from osmose.engine.clock import Clock
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
-from osmose.errors import UserError, check
+from osmose.errors import check
 from osmose.methods.learner import only_batch_norm_trains
-from osmose.methods.queue import Queue
+from osmose.methods.queue import Queue, one_of_each
 from osmose.models.backbones import Backbones
 from osmose.models.network import Network
 from osmose.signals import Frozen
@@ -61,12 +61,8 @@ class Disco(Method):
         check(temperature > 0, "method.temperature", temperature, "a number above 0")
         check(0 <= momentum <= 1, "method.momentum", momentum, "a share between 0 and 1")
         check(contrast_weight >= 0, "method.contrast_weight", contrast_weight, "at least 0")
-        teachers = [role for role in frozen if role.startswith("teacher")]
-        if len(student.members) != 1 or len(teachers) > 1:
-            raise UserError("method disco has one student and one teacher: choose one of several")
-        (self.network,) = student.members.values()
+        self.network, self.teacher = one_of_each("disco", student, frozen)
         self.student = student
-        self.teacher = frozen[teachers[0]] if teachers else None
         self.size, self.hidden, self.temperature = queue, hidden, temperature
         self.momentum, self.contrast_weight, self.optimiser = momentum, contrast_weight, optimiser
 
@@ -102,7 +98,7 @@ class Disco(Method):
             keys = _unit(self.twin_projection(self.twin(crops[1]).features))
         with torch.autocast(crops.device.type, enabled=False):
             kept = (ours - theirs).square().sum((0, 2)).mean()
-            likeness = torch.cat([(ours[0] * keys).sum(-1, keepdim=True), ours[0] @ self.queue.rows.T], 1)
+            likeness = self.queue.likeness(ours[0], keys)
             own = torch.zeros(len(keys), dtype=torch.int64, device=crops.device)
             contrast = F.cross_entropy(likeness / self.temperature, own)
         self.queue.see(batch.index, keys)

@@ -1,10 +1,29 @@
-"""The features of the last samples, which later ones are compared with (MoCo, arXiv 1911.05722)."""
+"""What methods with a frozen self-supervised teacher share: who takes part, and a queue of features (MoCo, arXiv 1911.05722)."""
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from osmose.errors import UserError
+from osmose.models.backbones import Backbones
+from osmose.models.network import Network
 from osmose.processes import all_gather
+from osmose.signals import Frozen
+
+
+def one_of_each(name: str, student: Backbones, frozen: Mapping[str, Frozen]) -> tuple[Network, Frozen | None]:
+    """The one student and the one teacher of the method of that name; None where no teacher was given, which the check tells.
+
+    Raises:
+        UserError: when there are several.
+    """
+    teachers = [role for role in frozen if role.startswith("teacher")]
+    if len(student.members) != 1 or len(teachers) > 1:
+        raise UserError(f"method {name} has one student and one teacher: choose one of several")
+    (network,) = student.members.values()
+    return network, frozen[teachers[0]] if teachers else None
 
 
 class Queue(nn.Module):
@@ -23,6 +42,10 @@ class Queue(nn.Module):
         self.register_buffer("rows", F.normalize(torch.randn(size, width), dim=-1))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
         self._seen: list[tuple[Tensor, Tensor]] = []
+
+    def likeness(self, features: Tensor, own: Tensor) -> Tensor:
+        """Products of features [n, width] with a row of their own [n, width], and with every row, [n, 1 + size]."""
+        return torch.cat([(features * own).sum(-1, keepdim=True), features @ self.rows.T], 1)
 
     def see(self, numbers: Tensor, features: Tensor) -> None:
         """Keep the features [n, width] of samples `numbers` [n] for `after_step`."""

@@ -10,9 +10,9 @@ from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
-from osmose.errors import UserError, check
+from osmose.errors import check
 from osmose.losses import soft_targets
-from osmose.methods.queue import Queue
+from osmose.methods.queue import Queue, one_of_each
 from osmose.models.backbones import Backbones
 from osmose.signals import Frozen
 
@@ -52,12 +52,8 @@ class Seed(Method):
         check(hidden is None or hidden >= 1, "method.hidden", hidden, "at least 1, or null")
         for key, value in (("student_temperature", student_temperature), ("teacher_temperature", teacher_temperature)):
             check(value > 0, f"method.{key}", value, "a number above 0")
-        teachers = [role for role in frozen if role.startswith("teacher")]
-        if len(student.members) != 1 or len(teachers) > 1:
-            raise UserError("method seed has one student and one teacher: choose one of several")
-        (self.network,) = student.members.values()
+        self.network, self.teacher = one_of_each("seed", student, frozen)
         self.student = student
-        self.teacher = frozen[teachers[0]] if teachers else None
         self.size, self.hidden, self.optimiser = queue, hidden, optimiser
         self.temperatures = {"student": student_temperature, "teacher": teacher_temperature}
 
@@ -87,15 +83,11 @@ class Seed(Method):
         with torch.autocast(batch.x.device.type, enabled=False):
             ours = F.normalize(features.float(), dim=-1)
             theirs = F.normalize(self.teacher.signal(batch, "features"), dim=-1)
-            scores, target = (self._likeness(one, theirs) for one in (ours, theirs))
+            scores, target = (self.queue.likeness(one, theirs) for one in (ours, theirs))
             target = (target / self.temperatures["teacher"]).softmax(-1)
             loss = soft_targets(scores, target, temperature=self.temperatures["student"])
         self.queue.see(batch.index, theirs)
         return Step(loss)
-
-    def _likeness(self, features: Tensor, theirs: Tensor) -> Tensor:
-        """Cosines of each sample with the teacher's features of itself and of those in the queue, [n, 1 + queue]."""
-        return torch.cat([(features * theirs).sum(-1, keepdim=True), features @ self.queue.rows.T], 1)
 
     def after_step(self, clock: Clock) -> None:
         self.queue.after_step()

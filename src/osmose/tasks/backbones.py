@@ -24,8 +24,8 @@ from osmose.models.backbones import Backbones
 from osmose.models.model import Model
 from osmose.models.network import Network
 from osmose.pair_check import check_input
-from osmose.recipe import Data, Recipe, product
-from osmose.tasks.images import some_images
+from osmose.recipe import Data, Recipe
+from osmose.tasks.images import check_models, some_images
 from osmose.tasks.measure_backbones import HeldOutNeighbours, measure
 from osmose.tasks.networks import NetworkTask
 from osmose.tasks.task import Measured, Modules, Products, placed
@@ -67,9 +67,7 @@ class BackboneTask(NetworkTask):
     def check_names(cls, recipes: Sequence[Recipe]) -> None:
         for data in dict.fromkeys(recipe.data.name for recipe in recipes):
             find(data)
-        for name in dict.fromkeys(name for recipe in recipes for name in recipe.students):
-            if "timm:" not in name and not product(name):
-                load_model(name, num_classes=10)
+        check_models(recipes)
 
     @classmethod
     def product(cls, recipe: Recipe, folder: Path, modules: Modules) -> Backbones:

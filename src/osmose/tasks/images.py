@@ -84,13 +84,7 @@ class ImageTask(NetworkTask):
         for data in dict.fromkeys(recipe.data.name for recipe in recipes):
             find(data)
         networks = [recipe for recipe in recipes if find_method(recipe.method["name"]).trains is Network]
-        for model in dict.fromkeys(name for recipe in networks for name in (*recipe.students, *recipe.roles.values())):
-            earlier = product(model)
-            if earlier and earlier.options and not earlier.way:
-                raise UserError(f"'{model}': only a language model may have options behind an earlier stage's name")
-            # Weights from the hub are left to the runs, and so are the students of earlier stages.
-            if "timm:" not in model and not earlier:
-                load_model(model, num_classes=10)
+        check_models(networks)
 
     @classmethod
     def product(cls, recipe: Recipe, folder: Path, modules: Modules) -> Predictor:
@@ -143,6 +137,17 @@ class ImageTask(NetworkTask):
 
     def few(self, device: torch.device) -> Batch:
         return some_images(self.data, device)
+
+
+def check_models(recipes: Sequence[Recipe]) -> None:
+    """Raise `UserError` for a network that none of the recipes' names is of, as far as can be told here."""
+    for model in dict.fromkeys(name for recipe in recipes for name in (*recipe.students, *recipe.roles.values())):
+        earlier = product(model)
+        if earlier and earlier.options and not earlier.way:
+            raise UserError(f"'{model}': only a language model may have options behind an earlier stage's name")
+        # Weights from the hub are left to the runs, and so are the students of earlier stages.
+        if "timm:" not in model and not earlier:
+            load_model(model, num_classes=10)
 
 
 def some_images(data: Dataset, device: torch.device) -> Batch:
