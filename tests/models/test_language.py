@@ -18,16 +18,6 @@ from osmose.errors import UserError  # noqa: E402
 from osmose.models.language import LanguageModel  # noqa: E402
 from osmose.models.load_language import load_language  # noqa: E402
 
-COMMON = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-WIDE = {
-    **COMMON,
-    "intermediate_size": 64,
-    "num_key_value_heads": 2,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
-
 
 def few(bytewise):
     """The tokenizer with only its first 97 tokens."""
@@ -37,32 +27,9 @@ def few(bytewise):
     return transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(made)), eos_token="!")
 
 
-def family(name):
-    torch.manual_seed(0)
-    build = {
-        "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**WIDE)),
-        "gemma2": lambda: transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**WIDE, head_dim=8)),
-        "cohere": lambda: transformers.CohereForCausalLM(transformers.CohereConfig(**WIDE, logit_scale=0.3)),
-        "granite": lambda: transformers.GraniteForCausalLM(transformers.GraniteConfig(**WIDE, logits_scaling=4.0)),
-        "gpt2": lambda: transformers.GPT2LMHeadModel(
-            transformers.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2)
-        ),
-        "neox": lambda: transformers.GPTNeoXForCausalLM(
-            transformers.GPTNeoXConfig(**COMMON, intermediate_size=64, bos_token_id=1, eos_token_id=2)
-        ),
-        "opt": lambda: transformers.OPTForCausalLM(
-            transformers.OPTConfig(**COMMON, ffn_dim=64, word_embed_proj_dim=32, bos_token_id=1, eos_token_id=2)
-        ),
-        "phi": lambda: transformers.PhiForCausalLM(
-            transformers.PhiConfig(**COMMON, intermediate_size=64, bos_token_id=1, eos_token_id=2)
-        ),
-    }
-    return build[name]().eval()
-
-
 @pytest.mark.parametrize("name", ["llama", "gemma2", "cohere", "granite", "gpt2", "neox", "opt", "phi"])
 @torch.no_grad()
-def test_documents_in_blocks_are_those_documents_alone(name, bytewise):
+def test_documents_in_blocks_are_those_documents_alone(name, bytewise, family):
     """Three documents in two blocks; the logits of each are what transformers gives for it alone."""
     body = family(name)
     model = LanguageModel(body, few(bytewise), name="test")
@@ -75,7 +42,7 @@ def test_documents_in_blocks_are_those_documents_alone(name, bytewise):
         torch.testing.assert_close(logits[row, start:end], alone, rtol=1e-4, atol=1e-4)
 
 
-def test_a_head_that_is_no_matrix_product_is_refused(bytewise):
+def test_a_head_that_is_no_matrix_product_is_refused(bytewise, family):
     body = family("llama")
     forward = body.forward
     body.forward = lambda *given, **named: _squared(forward(*given, **named))
@@ -88,7 +55,7 @@ def _squared(said):
     return said
 
 
-def test_a_model_that_mixes_documents_is_refused(bytewise):
+def test_a_model_that_mixes_documents_is_refused(bytewise, family):
     body = family("llama")
     forward = body.base_model.forward
 
@@ -138,7 +105,7 @@ def test_new_weights_are_a_function_of_the_seed(llama):
     assert first.digest() == same.digest() != other.digest()
 
 
-def test_a_module_with_its_tokenizer(bytewise):
+def test_a_module_with_its_tokenizer(bytewise, family):
     body = family("gpt2")
     with pytest.raises(UserError, match="GPT2LMHeadModel comes without a tokenizer"):
         load_language(body)
@@ -151,7 +118,7 @@ def test_a_module_with_its_tokenizer(bytewise):
         ("smollm", "unknown language model 'smollm': write hf:FOLDER"),
         ("{llama}", "is a path: write hf:{llama}"),
         ("hf:{llama},layers=9", r"key 'layers of 'hf:.*' is 9: set it to a number from 1 to 4"),
-        ("hf:{llama},hidden_size=8", "option 'hidden_size' of .* does not fit trained weights.*: write fresh:hf:"),
+        ("hf:{llama},head_dim=2", "option 'head_dim' of .* does not fit trained weights.*: write fresh:hf:"),
         ("fresh:hf:{llama},layer=2", "unknown option of .*: 'layer': did you mean 'layers'"),
         ("fresh:hf:{llama},layers", "'layers' is no option: write KEY=VALUE"),
         ("hf:{empty}", "the folder has neither config.json nor a file of GGUF"),
@@ -205,7 +172,7 @@ def test_the_packages_models(name):
     assert load_language("fresh:zoo:llama-mini,layers=1").vocabulary == 1024
 
 
-def test_what_saving_writes_is_not_in_the_digest(tmp_path, bytewise):
+def test_what_saving_writes_is_not_in_the_digest(tmp_path, bytewise, family):
     """A configuration without `architectures`, as nobody has saved it yet."""
     model = LanguageModel(family("llama"), few(bytewise), name="test")
     before = model.digest()
@@ -215,7 +182,10 @@ def test_what_saving_writes_is_not_in_the_digest(tmp_path, bytewise):
 
 def test_layers_of_several_kinds(tmp_path, bytewise):
     """Lists with an entry a layer are cut with the layers; what cannot be told apart then is refused."""
-    settings = {**WIDE, "num_hidden_layers": 6}
+    settings = {
+        "vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "num_hidden_layers": 6, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+    }  # fmt: skip
     smol = transformers.SmolLM3Config(**settings, no_rope_layers=[1, 1, 0, 1, 0, 0])
     LanguageModel(transformers.SmolLM3ForCausalLM(smol).eval(), few(bytewise), name="test").save(tmp_path / "smol")
     cut = load_language(f"hf:{tmp_path / 'smol'},layers=3")
@@ -233,7 +203,7 @@ def test_layers_of_several_kinds(tmp_path, bytewise):
         load_language(f"hf:{tmp_path / 'moe'},layers=3")
 
 
-def test_more_tokens_than_embeddings_are_refused(bytewise):
+def test_more_tokens_than_embeddings_are_refused(bytewise, family):
     with pytest.raises(UserError, match="'test' has 97 embeddings and its tokenizer 258 tokens: resize them"):
         LanguageModel(family("llama"), bytewise, name="test")
 

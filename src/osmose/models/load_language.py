@@ -14,6 +14,7 @@ from torch import nn
 from osmose import torchvision_ops
 from osmose.errors import UserError, check, missing_extra, unknown
 from osmose.models.language import LanguageModel, layers_of, without_bars
+from osmose.models.narrow import WIDTHS, narrow
 from osmose.models.options import options
 from osmose.random import stream as random_stream
 
@@ -24,8 +25,6 @@ _USAGE = (
 PACKAGED = {"llama-mini": Path(__file__).parent / "llama_mini"}
 """Folders of the package with a configuration and a tokenizer, by name."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_WIDTHS = {"hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim"}
-"""What changes the shapes of weights, which only new weights can follow."""
 
 
 def load_language(
@@ -34,8 +33,9 @@ def load_language(
     """Give a language model by name, or wrap a module of transformers.
 
     `hf:FOLDER,layers=6` keeps six layers of a trained model, evenly spread from the first to the last, with its embeddings and
-    head. For teachers that do not fit otherwise, `hf:FOLDER,dtype=bfloat16` (or float16) keeps weights as narrow as they may
-    have been trained, and `hf:FOLDER,bits=4` has linear layers of 4 bits (nf4, extra 'eight-bit').
+    head; `hf:FOLDER,hidden_size=192`, or intermediate_size or num_attention_heads, makes it narrower (see `narrow`). For
+    teachers that do not fit otherwise, `hf:FOLDER,dtype=bfloat16` (or float16) keeps weights as narrow as they may have been
+    trained, and `hf:FOLDER,bits=4` has linear layers of 4 bits (nf4, extra 'eight-bit').
     `fresh:hf:FOLDER,layers=6,hidden_size=192` has new weights in the shape of the configuration in the folder with these
     changes, and its tokenizer. Other options are keys of that configuration.
 
@@ -198,17 +198,25 @@ def _new(config: Any, changes: Mapping[str, Any], name: str) -> nn.Module:
 
 
 def _cut(body: Any, changes: Mapping[str, Any], name: str) -> nn.Module:
-    """The model with so many of its layers, evenly spread from the first to the last, as its configuration rebuilds it."""
+    """The model with fewer layers, narrower ones, or both."""
     for key in changes:
-        if key != "layers":
-            cure = f"write fresh:{name}" if key in _WIDTHS else "a trained model has its own"
+        if key not in ("layers", *WIDTHS):
             raise UserError(
-                f"option '{key}' of '{name}' does not fit trained weights, of which only layers can be kept: {cure}"
+                f"option '{key}' of '{name}' does not fit trained weights, which can be cut in layers, {', '.join(WIDTHS)}: "
+                f"write fresh:{name}"
             )
-    if "layers" not in changes:
-        return body
+    if "layers" in changes:
+        body = _with_layers(body, changes["layers"], name)
+    for key in WIDTHS:
+        if key in changes:
+            body = narrow(body, key, changes[key], name)
+    return body
+
+
+def _with_layers(body: Any, wanted: Any, name: str) -> nn.Module:
+    """The model with so many of its layers, evenly spread from the first to the last, as its configuration rebuilds it."""
     path, layers = layers_of(body, name)
-    wanted, count = changes["layers"], len(layers)
+    count = len(layers)
     fits = isinstance(wanted, int) and 1 <= wanted <= count
     check(fits, f"layers of '{name}'", wanted, f"a number from 1 to {count}")
     kept = [0] if wanted == 1 else [round(place * (count - 1) / (wanted - 1)) for place in range(wanted)]

@@ -1,0 +1,135 @@
+"""A trained language model made narrower: of its width it keeps what has the largest weights."""
+
+import copy
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from osmose.errors import UserError, check
+from osmose.models.language import layers_of
+
+WIDTHS = ("intermediate_size", "num_attention_heads", "hidden_size")
+"""Keys of a configuration that a trained model can be made smaller in, in this order."""
+_Cut = tuple[str, int, int]
+"""A tensor by name, one of its dimensions, and how many of its entries belong to one unit."""
+
+
+@torch.no_grad()
+def narrow(body: Any, key: str, wanted: Any, name: str) -> nn.Module:
+    """The model with fewer units: neurons of its layers, heads of its attention with their keys and values, or channels.
+
+    Of the units of a layer, or of the channels of the whole model, those are kept whose weights are the largest: by the geometric
+    mean, over the matrices that a unit has a part in, of its share of a matrix's sum of squares. Dimensions are found by what
+    the smaller configuration makes smaller, and the result is compared with the model whose other units are zero.
+
+    Args:
+        body: a causal language model of transformers, left as it is.
+        key: one of `WIDTHS`.
+        wanted: its new value.
+        name: how the user calls the model.
+
+    Raises:
+        UserError: for a value that is no smaller number, heads that do not share keys evenly, or a model whose weights do not
+            tell which belong to a unit.
+    """
+    old = getattr(body.config, key, None)
+    if not isinstance(old, int):
+        raise _cannot(body, key, name)
+    check(isinstance(wanted, int) and 1 <= wanted <= old, f"{key} of '{name}'", wanted, f"a number from 1 to {old}")
+    if wanted == old:
+        return body
+    config, units, kept = _smaller(body.config, key, wanted, name)
+    made = _made(config, body)
+    if made is None:
+        raise _cannot(body, key, name)
+    weights, shapes = body.state_dict(), {path: one.shape for path, one in made.state_dict().items()}
+    smaller, emptied = dict(weights), {path: one.clone() for path, one in weights.items()}
+    for cuts in _together(weights, shapes, units, kept, body, key, name):
+        chosen = _largest([weights[path] for path, *_ in cuts], cuts, units, kept)
+        dropped = torch.ones(units, dtype=torch.bool).index_fill_(0, chosen, False).nonzero().flatten()
+        for path, dimension, block in cuts:
+            smaller[path] = smaller[path].index_select(dimension, _entries(chosen, block))
+            emptied[path].index_fill_(dimension, _entries(dropped, block), 0)
+    made.load_state_dict(smaller)
+    if key != "hidden_size" and not _same(made, body, emptied):  # channels that are zero still count in a norm's mean
+        raise _cannot(body, key, name)
+    return made
+
+
+def _smaller(config: Any, key: str, wanted: int, name: str) -> tuple[Any, int, int]:
+    """The configuration, and how many units there were and are."""
+    changed, old = copy.deepcopy(config), getattr(config, key)
+    setattr(changed, key, wanted)
+    if key == "hidden_size":
+        changed.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if key != "num_attention_heads":
+        return changed, old, wanted
+    groups = getattr(config, "num_key_value_heads", None) or old
+    each = old // groups
+    check(wanted % each == 0, f"{key} of '{name}'", wanted, f"a multiple of {each}, which share keys and values")
+    changed.head_dim = getattr(config, "head_dim", None) or config.hidden_size // old
+    if hasattr(config, "num_key_value_heads"):
+        changed.num_key_value_heads = wanted // each
+    return changed, groups, wanted // each
+
+
+def _together(
+    weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], units: int, kept: int, body: Any, key: str, name: str
+) -> Iterator[list[_Cut]]:  # fmt: skip
+    """Dimensions in which the same units are kept: those of a layer, or of the whole model where channels are cut."""
+    layers = layers_of(body, name)[0] + "."
+    found: dict[str, list[_Cut]] = defaultdict(list)
+    for path, one in weights.items():
+        if one.dim() != len(shapes[path]):
+            raise _cannot(body, key, name)
+        changed = [place for place in range(one.dim()) if one.shape[place] != shapes[path][place]]
+        for place in changed:
+            block, rest = divmod(one.shape[place], units)
+            apart = key != "hidden_size" or (block == 1 and len(changed) == 1)
+            if rest or shapes[path][place] != kept * block or not apart:
+                raise _cannot(body, key, name)
+            layer = path.removeprefix(layers).split(".")[0] if path.startswith(layers) else ""
+            found["" if key == "hidden_size" else layer].append((path, place, block))
+    yield from found.values()
+
+
+def _largest(tensors: list[Tensor], cuts: list[_Cut], units: int, kept: int) -> Tensor:
+    """The units with the largest weights, in their order."""
+    score = torch.zeros(units, dtype=torch.float64)
+    for one, (_, dimension, block) in zip(tensors, cuts, strict=True):
+        squares = one.double().square().movedim(dimension, 0).reshape(units, block, -1).sum((1, 2)).cpu()
+        score += (squares / squares.sum().clamp(min=math.ulp(0.0))).log()
+    return score.topk(kept).indices.sort().values
+
+
+def _entries(units: Tensor, block: int) -> Tensor:
+    """The places along a dimension of units of `block` entries each."""
+    return (units[:, None] * block + torch.arange(block)).flatten()
+
+
+def _made(config: Any, body: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_config(config, dtype=body.dtype).eval()
+    except (ValueError, RuntimeError, TypeError):
+        return None
+
+
+def _same(made: Any, body: Any, emptied: Mapping[str, Tensor]) -> bool:
+    whole = copy.deepcopy(body)
+    whole.load_state_dict(emptied)
+    tokens = torch.arange(10)[None] % body.config.vocab_size
+    ours, theirs = (one(tokens, use_cache=False).logits.float() for one in (made, whole))
+    return torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+
+
+def _cannot(body: Any, key: str, name: str) -> UserError:
+    return UserError(
+        f"the weights of '{name}' ({type(body).__name__}) do not tell which belong to one of {key}: leave {key} out, or use "
+        f"fresh:{name}"
+    )
