@@ -1,6 +1,7 @@
 """What a distillation loss from hidden states costs, forward and backward, beside peers that are installed.
 
-    pip install trl==1.16.0 liger-kernel==0.8.5 torchtune==0.6.1 torchao==0.9.0 torchdata nvidia-modelopt==0.47.0
+    pip install trl==1.16.0 liger-kernel==0.8.5 nvidia-modelopt==0.47.0 \
+        torchtune==0.6.1 torchao==0.9.0 torchdata sentencepiece tiktoken blobfile
     python benchmarks/language_losses.py [--rounds 7]
 
 Gradients go to the student's hidden states and head; half of the rows are masked; float32, one thread. Each round takes every
@@ -10,9 +11,12 @@ to a factor, to 1e-3 of the largest.
 """
 
 import argparse
+import contextlib
 import gc
+import itertools
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -208,7 +212,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torchvision_ops.install()
-    rows = [table(*size, name, options.rounds) for size in SIZES for name in BETAS]
+    rows = []
+    for size, name in itertools.product(SIZES, BETAS):
+        with contextlib.redirect_stdout(sys.stderr):  # peers say what they miss
+            rows.append(table(*size, name, options.rounds))
+        print(json.dumps(rows[-1]), file=sys.stderr)
     made_on = environment(make_fabric(recipe.Recipe(student="fresh:zoo:mlp-xs", threads=1)))
     print(json.dumps({"rows": rows, "environment": made_on}, indent=2))
 

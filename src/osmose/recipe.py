@@ -23,8 +23,8 @@ import yaml
 
 from osmose.augmentors.registry import find_augmentor
 from osmose.data.blend import Blend
-from osmose.data.corpus import TEXT
 from osmose.data.crops import Crops
+from osmose.data.documents import TEXT
 from osmose.data.ratings import RATINGS, find_ratings
 from osmose.data.sources import find
 from osmose.data.views import Views
@@ -82,6 +82,8 @@ class Text:
         fraction: share of the training part's blocks to use.
         split_seed: seed of every choice of documents and blocks.
         others: further texts, of which students and teachers are tested on the test part too.
+        cache: folder in which the training part's blocks are kept and read from, 12 bytes a token, for text that does not fit
+            in memory or takes long to cut; none holds them in memory.
     """
 
     name: str = ""
@@ -92,6 +94,7 @@ class Text:
     fraction: float = 1.0
     split_seed: int = 0
     others: list[str] = field(default_factory=list)
+    cache: str | None = None
 
     def cutting(self) -> Plain:
         """The arguments of `load_text`."""
@@ -99,7 +102,7 @@ class Text:
 
     def scoring(self, name: str | None = None) -> Plain:
         """The arguments of `load_passages`, for this text or another one."""
-        return {**_without(self.cutting(), "fraction"), "name": name or self.name}
+        return {**_without(self.cutting(), "fraction", "cache"), "name": name or self.name}
 
 
 @dataclass(frozen=True, kw_only=True)

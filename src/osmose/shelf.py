@@ -8,7 +8,7 @@ import yaml
 from osmose import recipe
 from osmose.augmentors import AUGMENTORS
 from osmose.data import show_data
-from osmose.data.corpus import TEXT
+from osmose.data.documents import TEXT
 from osmose.data.ratings import RATINGS
 from osmose.methods import METHODS
 from osmose.models import show_models

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from osmose.data.corpus import _training as training
 from osmose.data.corpus import load_passages, load_text
 from osmose.errors import UserError
 
@@ -168,3 +169,52 @@ def test_empty_rows_of_the_hub_are_left_out(bytewise, tmp_path):
     write(tmp_path / "set", "train.jsonl", "one", "", " ")
     write(tmp_path / "set", "test.jsonl", "", "four")
     assert load_passages(f"text:hf:{tmp_path / 'set'}", bytewise, length=8).documents == 1
+
+
+def test_blocks_on_disk_are_those_in_memory(bytewise, prose, tmp_path):
+    settings = {"length": 24, "heldout": 0.1, "test": 0.1, "fraction": 0.5}
+    memory = load_text(prose, bytewise, **settings)
+    for _ in range(2):  # written, and read
+        disk = load_text(prose, bytewise, **settings, cache=str(tmp_path / "cache"))
+        assert disk.fingerprint == memory.fingerprint
+        assert torch.equal(disk.train.index, memory.train.index)
+        assert torch.equal(disk.train.labels, memory.train.labels)
+        everything = torch.arange(len(memory.train))
+        assert torch.equal(disk.train.inputs.read(everything), memory.train.inputs.read(everything))
+    assert decoded(bytewise, disk.test()) == decoded(bytewise, memory.test())
+    assert disk.documents == memory.documents
+    (folder,) = (tmp_path / "cache").iterdir()
+    tokens = 24 * len(disk.content[0])
+    assert sum(file.stat().st_size for file in folder.glob("*.i32")) == 12 * tokens
+
+
+def test_blocks_on_disk_are_cut_once_and_again_when_anything_changes(bytewise, tmp_path, monkeypatch):
+    write(tmp_path / "text", "train.jsonl", "one", "two")
+    write(tmp_path / "text", "test.jsonl", "three")
+    cache = tmp_path / "cache"
+    cut = []
+    monkeypatch.setattr("osmose.data.corpus._training", lambda *given: cut.append(1) or training(*given))
+    settings = {"length": 8, "heldout": 0, "cache": str(cache)}
+
+    def load(**changes):
+        cut.clear()
+        corpus = load_text(f"text:{tmp_path / 'text'}", bytewise, **settings | changes)
+        return len(cut), bytewise.decode(corpus.train.inputs.read(torch.arange(1))[0, 0, :4].tolist())
+
+    assert load() == (2, "<start>one")
+    assert load() == (0, "<start>one")
+    assert load(length=9)[0] == 2
+    (whole,) = (
+        folder for folder in cache.iterdir() if json.loads((folder / "about.json").read_text())["key"]["length"] == 8
+    )
+    (whole / "labels.i32").write_bytes(b"cut short")
+    assert load() == (2, "<start>one")
+    write(tmp_path / "text", "train.jsonl", "six", "seven", "eight")
+    assert load() == (3, "<start>six")
+    assert not list(cache.glob("*.part"))
+
+
+def test_a_cache_that_cannot_be_written(bytewise, prose, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write .*file/text-.*: Not a directory; choose another place"):
+        load_text(prose, bytewise, length=24, cache=str(tmp_path / "file"))

@@ -35,6 +35,7 @@ def test_one_file_and_a_byte_order_mark(tmp_path):
     ("name", "content", "message"),
     [
         ("a.txt", b"abc\xff", "a.txt is not UTF-8: byte 3 is 0xff; convert it, for example with iconv"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": "\xff"}', "a.jsonl is not UTF-8: byte 24 is 0xff; convert it"),
         ("a.txt", b" \n", "a.txt is empty: leave it out"),
         ("a.jsonl", b'{"text": "x"}\n{"text": ""}', "a.jsonl, line 2 is empty: leave it out"),
         ("a.jsonl", b'{"text": "x"', "a.jsonl, line 1 is not JSON"),

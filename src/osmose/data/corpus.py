@@ -2,9 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from osmose.data.documents import identity, split_documents
 from osmose.data.inputs import MemoryInputs
-from osmose.data.packing import PADDING, Blocks, Tokens, pack
+from osmose.data.kept_blocks import fingerprint, kept_blocks
+from osmose.data.packing import PADDING, Blocks, Tokens, fill, pack, rows
 from osmose.data.split import Split
-from osmose.data.text import Document, document, read_documents, text_files
-from osmose.errors import UserError, check, missing_extra
+from osmose.data.text import Document
+from osmose.errors import UserError, check
 from osmose.losses.language import IGNORED
 from osmose.random import generator
 
-TEXT = "text:"
-"""Begins the name of a text."""
-PACKAGED = {name: Path(__file__).parent / "plays" / f"{name}.parquet" for name in ("comedies", "histories")}
-"""Texts of the package, by name."""
-HUB = "hf:"
-"""Begins, behind that, the name of one on the hub."""
-_PARTS = re.compile(r"(?:(train)|(test)|(valid|validation|val|dev|heldout))(?![a-z])", re.IGNORECASE)
-"""How the names of files, or of folders with files, begin that are a part of their own."""
 _LAST_WORD = re.compile(r"(\w[\w'\u2019-]*)\W*\Z")
 _ENDING = 200
 """Characters at a text's end in which its last word is looked for."""
 _SOME = 1000
-"""Documents that are cut into tokens at a time."""
+"""Documents that are cut into tokens, and blocks that are filled, at a time."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +62,7 @@ class Corpus:
         test: cuts the test part into tokens; nothing of it is scored before the call.
         content: the whole training part.
         documents: how many each part has, by "train", "heldout" and "test".
+        fingerprint: hash of all blocks and labels of the training part, the same for every `fraction`.
     """
 
     name: str
@@ -76,13 +71,7 @@ class Corpus:
     test: Callable[[], Passages]
     content: tuple[Split, ...]
     documents: Mapping[str, int]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of all blocks and labels of the training part, the same for every `fraction`."""
-        (whole,) = self.content
-        assert whole.labels is not None
-        return hashlib.sha256(whole.inputs.digest() + whole.labels.numpy().tobytes()).hexdigest()
+    fingerprint: str
 
 
 def load_text(
@@ -95,27 +84,39 @@ def load_text(
     test: float = 0.05,
     fraction: float = 1.0,
     split_seed: int = 0,
+    cache: str | None = None,
 ) -> Corpus:
     """The text `name`, cut into the tokens of a tokenizer; the settings are those of `osmose.recipe.Text`.
 
     Raises:
-        UserError: for an unknown name, a setting out of range, files that are missing or damaged, or too few documents.
+        UserError: for an unknown name, a setting out of range, files that are missing or damaged, too few documents, or a cache
+            that cannot be written.
     """
     check(0 < fraction <= 1, "data.fraction", fraction, "a share above 0 and at most 1")
-    parts = _documents(name, length, separator, heldout, test, split_seed)
-    blocks = pack((_training(ids, prompt, tokenizer) for ids, prompt, _ in _tokenised(parts["train"], tokenizer)),
-                  length, padding=_end(tokenizer))  # fmt: skip
-    whole, scored = _split(blocks), parts["test"]
-    train = whole
-    if fraction < 1:
-        count = max(1, round(len(whole) * fraction))
-        rows = torch.randperm(len(whole), generator=generator(split_seed, "text/fraction"))[:count].sort().values
-        train = whole.subset(rows)
+    cutting: dict[str, Any] = {
+        "length": length, "separator": separator, "heldout": heldout, "test": test, "split_seed": split_seed,
+    }  # fmt: skip
+    parts = split_documents(name, **cutting)
+    training = (_training(ids, prompt, tokenizer) for ids, prompt, _ in _tokenised(parts["train"], tokenizer))
+    if cache is None:
+        whole = _split(pack(training, length, padding=_end(tokenizer)))
+        found = fingerprint(whole)
+    else:
+        filled = rows(training, length)
+        some = iter(lambda: list(islice(filled, _SOME)), [])
+        blocks = (_split(fill(each, length, padding=_end(tokenizer))) for each in some)
+        key = {"format": 1, "text": identity(name), "tokenizer": _identity(tokenizer), **cutting}
+        whole, found = kept_blocks(Path(cache).expanduser(), key, length, blocks)
     assert whole.labels is not None
-    if not bool(whole.labels.ne(IGNORED).any()):
+    if not bool(learned(whole.labels).any()):
         raise UserError(
             f"nothing of {name} is to be learned: its documents have one token, or prompts fill their blocks"
         )
+    train, scored = whole, parts["test"]
+    if fraction < 1:
+        count = max(1, round(len(whole) * fraction))
+        kept = torch.randperm(len(whole), generator=generator(split_seed, "text/fraction"))[:count].sort().values
+        train = whole.subset(kept)
     return Corpus(
         name=name,
         train=train,
@@ -123,7 +124,13 @@ def load_text(
         test=lambda: _passages(scored, tokenizer, length),
         content=(whole,),
         documents={part: len(found) for part, found in parts.items()},
+        fingerprint=found,
     )
+
+
+def learned(labels: Tensor) -> Tensor:
+    """How many positions of each block are to be learned, int64 [N] from labels [N, L]."""
+    return torch.cat([some.ne(IGNORED).sum(1) for some in labels.split(_SOME)])
 
 
 def load_passages(
@@ -142,113 +149,27 @@ def load_passages(
     Raises:
         UserError: as `load_text`, and when there is no such part.
     """
-    parts = _documents(name, length, separator, heldout, test, split_seed, wanted=part)
-    documents = [one for each in parts.values() for one in each] if part == "all" else parts.get(part)
-    if not documents or part == "train":
+    given: dict[str, Any] = {
+        "length": length, "separator": separator, "heldout": heldout, "test": test, "split_seed": split_seed,
+    }  # fmt: skip
+    parts = split_documents(name, **given, wanted=part) if part in ("test", "heldout", "all") else {}
+    documents = list(chain(*parts.values())) if part == "all" else parts.get(part)
+    if not documents:
         raise UserError(f"{name} has no part '{part}' to be scored on: use test, all, or heldout with data.heldout")
     return _passages(documents, tokenizer, length)
 
 
-def check_text(name: str, *, length: int, separator: str | None, heldout: float, test: float, split_seed: int) -> None:
+def check_text(name: str, **settings: Any) -> None:
     """Raise `UserError` where `load_passages` would not find the text's test part; nothing is cut into tokens."""
-    _documents(name, length, separator, heldout, test, split_seed, wanted="test")
-
-
-def _documents(
-    name: str,
-    length: int,
-    separator: str | None,
-    heldout: float,
-    test: float,
-    split_seed: int,
-    wanted: str = "",
-) -> dict[str, list[Document]]:
-    """The documents of each part, as the files say or else split off; no more is split off than the part that is wanted needs."""
-    check(length >= 2, "data.length", length, "at least 2")
-    check(0 <= heldout < 1, "data.heldout", heldout, "a share of at least 0 and below 1")
-    check(0 < test < 1, "data.test", test, "a share between 0 and 1")
-    parts = _parts(name, separator)
-    if wanted == "all" or parts.get(wanted):
-        return parts
-    missing = [(part, share) for part, share in (("test", test), ("heldout", heldout)) if share and not parts[part]]
-    if len(parts["train"]) <= len(missing):
-        raise UserError(
-            f"{name} has {len(parts['train'])} documents for {1 + len(missing)} parts, training, held-out and test part: give "
-            "more, say by data.separator what divides a file, or name files train..., valid... and test..."
-        )
-    for part, share in missing:
-        most = len(parts["train"]) - len(missing)
-        parts["train"], parts[part] = _split_off(parts["train"], share, most, generator(split_seed, f"text/{part}"))
-    return parts
-
-
-def _parts(name: str, separator: str | None) -> dict[str, list[Document]]:
-    """The documents of a text by part, where its files or the hub say so."""
-    parts: dict[str, list[Document]] = {"train": [], "heldout": [], "test": []}
-    place = name.removeprefix(TEXT)
-    if place.startswith(HUB):
-        for split, rows in _from_hub(place.removeprefix(HUB)).items():
-            filled = ((number, row) for number, row in enumerate(rows, start=1) if str(row.get("text", "x")).strip())
-            parts[_part(split)] += [document(row, f"{name}, {split}, row {number}") for number, row in filled]
-        return parts
-    path = find_text(name)
-    for file in text_files(path):
-        first = file.relative_to(path).parts[0] if path.is_dir() else ""  # the file itself, or a folder of the text's
-        parts[_part(first)] += read_documents(file, separator)
-    return parts
-
-
-def find_text(name: str) -> Path:
-    """The file or folder of a text.
-
-    Raises:
-        UserError: when there is none. Names of the hub are not looked up.
-    """
-    place = name.removeprefix(TEXT)
-    path = PACKAGED.get(place, Path(place).expanduser())
-    if not place.startswith(HUB) and not path.exists():
-        raise UserError(
-            f"data set '{name}': there is no {path}; give a file or folder, {TEXT}{HUB}NAME of the hub, or one of "
-            f"{', '.join(TEXT + packaged for packaged in PACKAGED)}"
-        )
-    return path
-
-
-def _part(name: str) -> str:
-    found = _PARTS.match(name)
-    return "train" if found is None else ("train", "test", "heldout")[(found.lastindex or 1) - 1]
-
-
-def _from_hub(name: str) -> Any:
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        raise missing_extra("text of the hub needs", "language") from error
-    path, _, configuration = name.partition(",")
-    try:
-        return datasets.load_dataset(path, configuration or None)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(f"cannot load {TEXT}{HUB}{name}: {' '.join(str(error).split())[:300]}") from None
-
-
-def _split_off(
-    documents: list[Document], share: float, most: int, draws: torch.Generator
-) -> tuple[list[Document], list[Document]]:
-    """The rest of the documents, and a share of them, at least one and at most `most`; both in order."""
-    count = min(max(1, round(len(documents) * share)), most)
-    apart = set(torch.randperm(len(documents), generator=draws)[:count].tolist())
-    return (
-        [one for place, one in enumerate(documents) if place not in apart],
-        [one for place, one in enumerate(documents) if place in apart],
-    )
+    split_documents(name, **settings, wanted="test")
 
 
 def _tokenised(
-    documents: Sequence[Document], tokenizer: Any
-) -> Iterable[tuple[NDArray[np.int32], int, NDArray[np.bool_]]]:
+    documents: Iterable[Document], tokenizer: Any
+) -> Iterator[tuple[NDArray[np.int32], int, NDArray[np.bool_]]]:
     """Each document's tokens, how many of them are its prompt, and which belong to its last word."""
-    for start in range(0, len(documents), _SOME):
-        some = documents[start : start + _SOME]
+    left = iter(documents)
+    while some := list(islice(left, _SOME)):
         said = tokenizer(
             [one.prompt + one.text for one in some],
             add_special_tokens=False,
@@ -277,6 +198,12 @@ def _training(ids: NDArray[np.int32], prompt: int, tokenizer: Any) -> Tokens:
     return Tokens(whole, prompt + 1 if prompt else 0)
 
 
+def _identity(tokenizer: Any) -> str:
+    """Of everything that makes its tokens."""
+    said = f"{tokenizer.backend_tokenizer.to_str()} {_start(tokenizer)} {_end(tokenizer)}"
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
 def _start(tokenizer: Any) -> int:
     """The token before every document: the beginning of a sequence, or its end where there is no such token."""
     token = tokenizer.bos_token_id
@@ -291,7 +218,8 @@ def _end(tokenizer: Any) -> int:
     return int(token)
 
 
-def _passages(documents: Sequence[Document], tokenizer: Any, length: int) -> Passages:
+def _passages(documents: Iterable[Document], tokenizer: Any, length: int) -> Passages:
+    documents = list(documents)
     parts, last = [], []
     for number, (ids, prompt, word) in enumerate(_tokenised(documents, tokenizer)):
         read = min(prompt, max(0, length - 1 - (len(ids) - prompt)))  # of a long prompt its end

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from osmose.data.batch import Batch, Signals
 from osmose.data.blend import Blend
+from osmose.data.corpus import learned
 from osmose.data.crops import Crops
 from osmose.data.loader import Loader, Shard
 from osmose.data.views import Views
-from osmose.losses.language import IGNORED
 from osmose.random import generator
 
 
@@ -173,7 +173,7 @@ class TextFeed(PlainFeed):
     def __init__(self, loader: Loader, device: torch.device) -> None:
         super().__init__(loader, device)
         assert loader.split.labels is not None
-        self._learned = loader.split.labels.ne(IGNORED).sum(1)
+        self._learned = learned(loader.split.labels)
         self._counts: list[float] = []
 
     def epoch(self, epoch: int, first_step: int, mine: Sequence[int]) -> Iterator[Batch]:

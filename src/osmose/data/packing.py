@@ -1,6 +1,6 @@
 """Documents of tokens side by side in blocks of one length."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,33 +41,48 @@ class Tokens:
     prompt: int = 0
 
 
-def pack(documents: Iterable[Tokens], length: int, *, padding: int) -> Blocks:
-    """One document after another, cut where a block is full.
+Row = list[tuple[NDArray[np.int32], int]]
+"""The documents of a block, or parts of them, and how many tokens of each are only read."""
 
-    A document with a prompt is not cut: it begins a new block where it no longer fits, and its end is dropped where it is
-    longer than a block. The first token of a document, or of a part of one, is predicted from nothing and so is not learned.
+
+def pack(documents: Iterable[Tokens], length: int, *, padding: int) -> Blocks:
+    """One document after another, cut where a block is full; see `rows`.
 
     Args:
         documents: in order.
         length: positions in a block.
         padding: the token at positions that hold none.
     """
-    rows: list[list[tuple[NDArray[np.int32], int]]] = [[]]
+    return fill(list(rows(documents, length)), length, padding=padding)
+
+
+def rows(documents: Iterable[Tokens], length: int) -> Iterator[Row]:
+    """What each block holds, one block after another.
+
+    A document with a prompt is not cut: it begins a new block where it no longer fits, and its end is dropped where it is
+    longer than a block. The first token of a document, or of a part of one, is predicted from nothing and so is not learned.
+    """
+    row: Row = []
     room = length
     for document in documents:
         ids, prompt = document.ids, document.prompt
-        if prompt and len(ids) > room and room < length:
-            rows.append([])
-            room = length
+        if prompt and len(ids) > room and row:
+            yield row
+            row, room = [], length
         ids = ids[:length] if prompt else ids
         while len(ids):
             if room == 0:
-                rows.append([])
-                room = length
+                yield row
+                row, room = [], length
             part, ids = ids[:room], ids[room:]
-            rows[-1].append((part, prompt))
+            row.append((part, prompt))
             room -= len(part)
-    rows = [row for row in rows if row]
+    if row:
+        yield row
+
+
+def fill(rows: Sequence[Row], length: int, *, padding: int) -> Blocks:
+    """Blocks that hold these rows."""
     tokens = np.full((len(rows), length), padding, dtype=np.int32)
     owners = np.full((len(rows), length), PADDING, dtype=np.int32)
     learned = np.zeros((len(rows), length), dtype=np.bool_)

@@ -52,36 +52,48 @@ def read_documents(file: Path, separator: str | None = None) -> Iterator[Documen
     Raises:
         UserError: when it cannot be read, is not UTF-8, lacks these fields, or a document is empty.
     """
-    if file.suffix == ".parquet":
-        yield from _parquet(file)
-        return
-    text = _read(file)
-    if file.suffix == ".txt":
-        parts = text.split(separator) if separator else [text]
-        filled = [(number, part) for number, part in enumerate(parts, start=1) if part.strip() or len(parts) == 1]
-        for number, part in filled:
-            yield document({"text": part}, f"{file}, document {number}" if separator else str(file))
-        return
-    for number, line in enumerate(text.split("\n"), start=1):  # JSON has other line ends inside of texts
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{file}, line {number} is not JSON ({error}): write one object a line") from None
-        yield document(row, f"{file}, line {number}")
-
-
-def _read(file: Path) -> str:
     try:
-        content = file.read_bytes()
+        if file.suffix == ".parquet":
+            yield from _parquet(file)
+        elif file.suffix == ".txt":
+            yield from _text(file, separator)
+        else:
+            yield from _lines(file)
     except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
+        raise UserError(f"cannot read {file}: {error.strerror or error}") from None
+
+
+def _text(file: Path, separator: str | None) -> Iterator[Document]:
+    text = _decoded(file.read_bytes(), file).replace("\r\n", "\n")
+    parts = text.split(separator) if separator else [text]
+    filled = [(number, part) for number, part in enumerate(parts, start=1) if part.strip() or len(parts) == 1]
+    for number, part in filled:
+        yield document({"text": part}, f"{file}, document {number}" if separator else str(file))
+
+
+def _lines(file: Path) -> Iterator[Document]:
+    start = 0
+    with file.open("rb") as opened:
+        for number, raw in enumerate(opened, start=1):  # JSON has other line ends than \n inside of texts
+            line = _decoded(raw, file, start)
+            start += len(raw)
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{file}, line {number} is not JSON ({error}): write one object a line") from None
+            yield document(row, f"{file}, line {number}")
+
+
+def _decoded(content: bytes, file: Path, start: int = 0) -> str:
+    """Bytes of a file from `start` on as text."""
     try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
+        return content.decode("utf-8" if start else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{file} is not UTF-8: byte {error.start} is 0x{content[error.start]:02x}; convert it, for example with iconv"
+            f"{file} is not UTF-8: byte {start + error.start} is 0x{content[error.start]:02x}; convert it, for example with "
+            "iconv"
         ) from None
 
 
@@ -99,7 +111,7 @@ def _parquet(file: Path) -> Iterator[Document]:
             for row in batch.to_pylist():
                 number += 1
                 yield document(row, f"{file}, row {number}")
-    except (OSError, pyarrow.ArrowInvalid) as error:
+    except pyarrow.ArrowInvalid as error:
         raise UserError(f"cannot read {file}: {' '.join(str(error).split())}") from None
 
 

@@ -19,8 +19,8 @@ from osmose.losses.heads import Head, check_widths
 
 IGNORED = -100
 """The label of a position that does not count, as in transformers."""
-_NUMBERS = 2**24
-"""Logits in a buffer where the number of rows is not given."""
+_NUMBERS, _FEWEST, _MOST = 2**23, 64, 128
+"""Logits in a buffer, and rows at least and at most, where their number is not given: fewer rows make matrix products slower."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def distil_tokens(
         teacher: what it says of the same n positions; None: labels alone count (alpha is then 1).
         objective: what is minimised.
         count: what the sums are divided by; by default the number of rows that count, at least 1.
-        rows: positions in a chunk; by default as many as 2^24 logits allow, at most 256.
+        rows: positions in a chunk; by default as many as 2^23 logits allow, at least 64 and at most 128.
 
     Returns:
         The loss, with gradients; its cross-entropy and its divergence (before T^2), detached. Scalars; zero when no row counts.
@@ -185,7 +185,7 @@ class _Run:
     def sums(self, rows: int | None, dtype: torch.dtype) -> Tensor:
         """Of the cross-entropies and of the divergences, float64 [2]; the gradients are added up on the way."""
         sums = torch.zeros(2, dtype=torch.float64, device=self.labels.device)
-        size = min(len(self.counted), rows or max(1, min(256, _NUMBERS // self.vocabulary)))
+        size = min(len(self.counted), rows or max(_FEWEST, min(_MOST, _NUMBERS // self.vocabulary)))
         if size == 0:
             return sums
         kept = self.softened_apart or (self.teacher is not None and self.head.cap is not None)

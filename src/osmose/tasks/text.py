@@ -12,7 +12,8 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from osmose.data.batch import Batch
-from osmose.data.corpus import Corpus, Passages, check_text, find_text, load_passages, load_text
+from osmose.data.corpus import Corpus, Passages, check_text, learned, load_passages, load_text
+from osmose.data.documents import find_text
 from osmose.data.feed import TextFeed
 from osmose.data.loader import Loader
 from osmose.engine.method import Method
@@ -106,7 +107,7 @@ class TextTask(Task):
         notes.append(
             f"{parts['train']} documents to train on, {parts['heldout']} held out, {parts['test']} for the test; "
             f"{len(self.data.train)} blocks of {self.data.train.inputs.shape[-1]} tokens, "
-            f"{int(self.data.train.labels.ne(IGNORED).sum())} of them to be learned an epoch"
+            f"{int(learned(self.data.train.labels).sum())} of them to be learned an epoch"
         )
         return notes
 

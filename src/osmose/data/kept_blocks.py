@@ -1,0 +1,97 @@
+"""A text's training blocks on disk: cut once for all runs, and mapped into memory."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from osmose.data.inputs import MemoryInputs
+from osmose.data.split import Split
+from osmose.errors import UserError
+from osmose.files import cannot_write, sync_file, sync_folder
+
+_ABOUT, _INPUTS, _LABELS = "about.json", "blocks.i32", "labels.i32"
+
+
+def kept_blocks(cache: Path, key: Mapping[str, Any], length: int, parts: Iterable[Split]) -> tuple[Split, str]:
+    """The blocks under a key, cut and written where they are not there, and their fingerprint.
+
+    Args:
+        cache: the folder with all such blocks; 12 bytes a token are written.
+        key: plain values that everything in the blocks depends on.
+        length: tokens of a block.
+        parts: cuts them, some at a time; gone through only where they are not there.
+
+    Raises:
+        UserError: when they cannot be written.
+    """
+    folder = cache / f"text-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}"
+    about = _about(folder, length)
+    if about is None:
+        try:
+            _write(folder, key, parts)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        about = _about(folder, length)
+    if about is None:
+        raise UserError(f"{folder} does not hold what was written there: remove it, or name another data.cache")
+    return _read(folder, about["blocks"], length), about["fingerprint"]
+
+
+def fingerprint(blocks: Split) -> str:
+    """Hash of all blocks and labels."""
+    assert blocks.labels is not None
+    content = hashlib.sha256(blocks.inputs.digest())
+    content.update(blocks.labels.numpy().data)
+    return content.hexdigest()
+
+
+def _about(folder: Path, length: int) -> dict[str, Any] | None:
+    """What is said of the blocks in a folder; None where they are not whole."""
+    try:
+        about: dict[str, Any] = json.loads((folder / _ABOUT).read_text())
+        sizes = [(folder / name).stat().st_size for name in (_INPUTS, _LABELS)]
+        return about if sizes == [8 * length * about["blocks"], 4 * length * about["blocks"]] else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _read(folder: Path, blocks: int, length: int) -> Split:
+    def mapped(name: str, *shape: int) -> Tensor:  # private pages: nothing that is written to them reaches the file
+        return torch.from_numpy(np.memmap(folder / name, dtype=np.int32, mode="c", shape=(blocks, *shape)))
+
+    return Split(MemoryInputs(mapped(_INPUTS, 2, length)), mapped(_LABELS, length), torch.arange(blocks))
+
+
+def _write(folder: Path, key: Mapping[str, Any], parts: Iterable[Split]) -> None:
+    """Whole or not at all; where another process was faster, its blocks stay."""
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        blocks, length = 0, 0
+        with (part / _INPUTS).open("wb") as inputs, (part / _LABELS).open("wb") as labels:
+            for some in parts:
+                assert some.labels is not None
+                inputs.write(some.inputs.read(torch.arange(len(some))).numpy().data)
+                labels.write(some.labels.numpy().data)
+                blocks, length = blocks + len(some), some.labels.shape[1]
+        about = {"key": dict(key), "blocks": blocks, "fingerprint": fingerprint(_read(part, blocks, length))}
+        (part / _ABOUT).write_text(json.dumps(about, indent=1))
+        for file in part.iterdir():
+            sync_file(file)
+        if _about(folder, length) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileExistsError):
+            part.rename(folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
