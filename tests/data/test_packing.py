@@ -8,7 +8,7 @@ from osmose.data.packing import Tokens, pack
 
 
 def document(*ids, prompt=0):
-    return Tokens(np.array(ids, dtype=np.int32), prompt)
+    return Tokens(np.array(ids, dtype=np.int32), np.arange(len(ids)) >= prompt if prompt else None)
 
 
 def test_by_hand():

@@ -42,11 +42,21 @@ def test_one_file_and_a_byte_order_mark(tmp_path):
         (
             "a.jsonl",
             b'{"body": "x"}',
-            "a.jsonl, line 1 has no 'text', or 'prompt' and 'completion': name its fields so",
+            "a.jsonl, line 1 has no 'text', or 'prompt' and 'completion', or 'messages': name its fields so",
         ),
         ("a.jsonl", b'["x"]', "a.jsonl, line 1 has no 'text'"),
-        ("a.jsonl", b'{"text": 3}', "a.jsonl, line 1: 'text', or 'prompt' and 'completion' must be texts"),
+        ("a.jsonl", b'{"text": 3}', "a.jsonl, line 1: 'text', 'prompt' and 'completion' must be texts"),
         ("a.jsonl", b'{"prompt": "x"}', "a.jsonl, line 1 has no 'text'"),
+        (
+            "a.jsonl",
+            b'{"messages": ["hello"]}',
+            "line 1: 'messages' must be a list of objects with the texts 'role' and",
+        ),
+        (
+            "a.jsonl",
+            b'{"messages": [{"role": "user", "content": "x"}]}',
+            "line 1 has no message of the role 'assistant'",
+        ),
         ("a.parquet", b"not parquet", "cannot read .*a.parquet: "),
         ("a.csv", b"x", "a.csv' is no text: give a folder or file of .txt, .jsonl, .json, .parquet"),
     ],

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from osmose.data.lesson import Lesson, lesson
 from osmose.data.documents import identity, split_documents
 from osmose.data.inputs import MemoryInputs
 from osmose.data.kept_blocks import fingerprint, kept_blocks
@@ -97,7 +98,7 @@ def load_text(
         "length": length, "separator": separator, "heldout": heldout, "test": test, "split_seed": split_seed,
     }  # fmt: skip
     parts = split_documents(name, **cutting)
-    training = (_training(ids, prompt, tokenizer) for ids, prompt, _ in _tokenised(parts["train"], tokenizer))
+    training = (_training(read, tokenizer) for read in _tokenised(parts["train"], tokenizer))
     if cache is None:
         whole = _split(pack(training, length, padding=_end(tokenizer)))
         found = fingerprint(whole)
@@ -164,26 +165,34 @@ def check_text(name: str, **settings: Any) -> None:
     split_documents(name, **settings, wanted="test")
 
 
-def _tokenised(
-    documents: Iterable[Document], tokenizer: Any
-) -> Iterator[tuple[NDArray[np.int32], int, NDArray[np.bool_]]]:
-    """Each document's tokens, how many of them are its prompt, and which belong to its last word."""
+@dataclass(frozen=True)
+class _Read:
+    """A document as a tokenizer read it: tokens, which of them are to be learned, which belong to its last word."""
+
+    lesson: Lesson
+    ids: NDArray[np.int32]
+    learned: NDArray[np.bool_]
+    last_word: NDArray[np.bool_]
+
+
+def _tokenised(documents: Iterable[Document], tokenizer: Any) -> Iterator[_Read]:
+    """Each document in turn; a token is to be learned where its last character is."""
     left = iter(documents)
     while some := list(islice(left, _SOME)):
+        lessons = [lesson(one, tokenizer) for one in some]
         said = tokenizer(
-            [one.prompt + one.text for one in some],
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            verbose=False,
+            [one.text for one in lessons], add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
-        for one, ids, offsets in zip(some, said["input_ids"], said["offset_mapping"], strict=True):
-            ends = np.array([end for _, end in offsets], dtype=np.int64)
-            begins = np.array([begin for begin, _ in offsets], dtype=np.int64)
-            prompt = int((ends <= len(one.prompt)).sum()) if one.prompt else 0
-            if prompt >= len(ids):
-                raise UserError(f"{one.place}: its prompt leaves no token to be learned: leave it out")
-            first, last = _last_word(one.prompt + one.text)
-            yield np.array(ids, dtype=np.int32), prompt, (ends > max(first, len(one.prompt))) & (begins < last)
+        for document, one, ids, offsets in zip(some, lessons, said["input_ids"], said["offset_mapping"], strict=True):
+            begins, ends = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
+            learned = np.zeros(len(ids), dtype=np.bool_)
+            for begin, end in one.learned:
+                learned |= (ends > begin) & (ends <= end)
+            if not learned.any():
+                raise UserError(f"{document.place}: its prompt leaves no token to be learned: leave it out")
+            first, last = _last_word(one.text[: one.ending])
+            word = (ends > max(first, one.learned[-1][0])) & (begins < last) & learned
+            yield _Read(one, np.array(ids, dtype=np.int32), learned, word)
 
 
 def _last_word(text: str) -> tuple[int, int]:
@@ -193,9 +202,12 @@ def _last_word(text: str) -> tuple[int, int]:
     return (0, 0) if word is None else (start + word.start(1), start + word.end(1))
 
 
-def _training(ids: NDArray[np.int32], prompt: int, tokenizer: Any) -> Tokens:
-    whole = np.concatenate([[_start(tokenizer)], ids, [_end(tokenizer)]]).astype(np.int32)
-    return Tokens(whole, prompt + 1 if prompt else 0)
+def _training(read: _Read, tokenizer: Any) -> Tokens:
+    ids, learned = read.ids, read.learned
+    if read.lesson.framed:
+        ids = np.concatenate([[_start(tokenizer)], ids, [_end(tokenizer)]]).astype(np.int32)
+        learned = np.concatenate([[True], learned, [True]])
+    return Tokens(ids, None if learned.all() else learned)
 
 
 def _identity(tokenizer: Any) -> str:
@@ -219,19 +231,21 @@ def _end(tokenizer: Any) -> int:
 
 
 def _passages(documents: Iterable[Document], tokenizer: Any, length: int) -> Passages:
-    documents = list(documents)
-    parts, last = [], []
-    for number, (ids, prompt, word) in enumerate(_tokenised(documents, tokenizer)):
-        read = min(prompt, max(0, length - 1 - (len(ids) - prompt)))  # of a long prompt its end
-        ids, word = ids[prompt - read :], word[prompt - read :]
+    parts, last, words, size, number = [], [], 0, 0, -1
+    for number, read in enumerate(_tokenised(documents, tokenizer)):
+        prompt = int(read.learned.argmax())
+        kept = min(prompt, max(0, length - 1 - (len(read.ids) - prompt)))  # of a long prompt its end
+        ids, learned, word = (values[prompt - kept :] for values in (read.ids, read.learned, read.last_word))
         for start in range(0, len(ids), length - 1):
             end = start + length - 1
             begin = (
                 max(0, len(ids) - length + 1) if end >= len(ids) else start
             )  # before the last part as much is read as fits
-            cut, known = slice(begin, end), max(0, max(read, start) - begin)
-            parts.append(Tokens(np.concatenate([[_start(tokenizer)], ids[cut]]).astype(np.int32), 1 + known))
-            last.append(np.concatenate([[PADDING], np.where(word[cut], number, PADDING)]))
+            cut, scored = slice(begin, end), learned[begin:end] & (np.arange(begin, min(end, len(ids))) >= start)
+            parts.append(Tokens(_behind(_start(tokenizer), ids[cut]), _behind(False, scored)))
+            last.append(_behind(PADDING, np.where(word[cut], number, PADDING)))
+        words += sum(len(text.split()) for text in read.lesson.learned_text)
+        size += sum(len(text.encode()) for text in read.lesson.learned_text)
     blocks = pack(parts, length, padding=_end(tokenizer))
     owners = np.full(blocks.tokens.shape, PADDING, dtype=np.int64)
     owners[blocks.documents != PADDING] = np.concatenate(last)
@@ -240,14 +254,11 @@ def _passages(documents: Iterable[Document], tokenizer: Any, length: int) -> Pas
     last_word = torch.full(split.labels.shape, PADDING)
     last_word[:, :-1] = torch.from_numpy(owners)[:, 1:]
     last_word[split.labels == IGNORED] = PADDING
-    texts = [one.text for one in documents]
-    return Passages(
-        split,
-        sum(len(text.split()) for text in texts),
-        sum(len(text.encode()) for text in texts),
-        len(texts),
-        last_word,
-    )
+    return Passages(split, words, size, number + 1, last_word)
+
+
+def _behind(first: int | bool, values: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([np.array([first], dtype=values.dtype), values])
 
 
 def _split(blocks: Blocks) -> Split:

@@ -34,15 +34,15 @@ class Tokens:
 
     Attributes:
         ids: int32 [n].
-        prompt: how many of them are only read.
+        learned: booleans [n], which of them are more than read; None: all, and the document may be cut.
     """
 
     ids: NDArray[np.int32]
-    prompt: int = 0
+    learned: NDArray[np.bool_] | None = None
 
 
-Row = list[tuple[NDArray[np.int32], int]]
-"""The documents of a block, or parts of them, and how many tokens of each are only read."""
+Row = list[Tokens]
+"""The documents of a block, or parts of them."""
 
 
 def pack(documents: Iterable[Tokens], length: int, *, padding: int) -> Blocks:
@@ -59,23 +59,23 @@ def pack(documents: Iterable[Tokens], length: int, *, padding: int) -> Blocks:
 def rows(documents: Iterable[Tokens], length: int) -> Iterator[Row]:
     """What each block holds, one block after another.
 
-    A document with a prompt is not cut: it begins a new block where it no longer fits, and its end is dropped where it is
-    longer than a block. The first token of a document, or of a part of one, is predicted from nothing and so is not learned.
+    A document of which some is only read is not cut: it begins a new block where it no longer fits, and its end is dropped where
+    it is longer than a block. The first token of a document, or of a part of one, is predicted from nothing and not learned.
     """
     row: Row = []
     room = length
     for document in documents:
-        ids, prompt = document.ids, document.prompt
-        if prompt and len(ids) > room and row:
+        ids, learned = document.ids, document.learned
+        if learned is not None and len(ids) > room and row:
             yield row
             row, room = [], length
-        ids = ids[:length] if prompt else ids
+        ids = ids if learned is None else ids[:length]
         while len(ids):
             if room == 0:
                 yield row
                 row, room = [], length
             part, ids = ids[:room], ids[room:]
-            row.append((part, prompt))
+            row.append(Tokens(part, None if learned is None else learned[: len(part)]))
             room -= len(part)
     if row:
         yield row
@@ -88,10 +88,10 @@ def fill(rows: Sequence[Row], length: int, *, padding: int) -> Blocks:
     learned = np.zeros((len(rows), length), dtype=np.bool_)
     for number, row in enumerate(rows):
         start = 0
-        for owner, (part, prompt) in enumerate(row):
-            end = start + len(part)
-            tokens[number, start:end] = part
+        for owner, part in enumerate(row):
+            end = start + len(part.ids)
+            tokens[number, start:end] = part.ids
             owners[number, start:end] = owner
-            learned[number, start + max(1, prompt) : end] = True
+            learned[number, start + 1 : end] = True if part.learned is None else part.learned[1:]
             start = end
     return Blocks(tokens, owners, learned)

@@ -1,7 +1,7 @@
 """Documents from text files, JSON lines and parquet."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,22 +9,25 @@ from typing import Any
 from osmose.errors import UserError, missing_extra
 
 SUFFIXES = (".txt", ".jsonl", ".json", ".parquet")
-_FIELDS = "'text', or 'prompt' and 'completion'"
+_FIELDS = "'text', or 'prompt' and 'completion', or 'messages'"
+_NAMES = ("text", "prompt", "completion", "messages")
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text, of which the part behind the prompt is to be learned.
+    """A text, of which the part behind the prompt is to be learned, or a conversation.
 
     Attributes:
         text: what is learned.
         prompt: what stands before it and is only read.
         place: where it was found, for people.
+        messages: in place of both the messages of a conversation, each with a "role" and a "content".
     """
 
     text: str
     prompt: str
     place: str
+    messages: tuple[Mapping[str, str], ...] = ()
 
 
 def text_files(path: Path) -> list[Path]:
@@ -47,7 +50,7 @@ def read_documents(file: Path, separator: str | None = None) -> Iterator[Documen
     """The documents of a file, in order.
 
     A `.txt` file is one document, or is divided by `separator`; parts of nothing but white space are left out. A line of JSON
-    and a row of parquet are one each: the field `text`, or `prompt` and `completion`.
+    and a row of parquet are one each: the field `text`, or `prompt` and `completion`, or `messages`.
 
     Raises:
         UserError: when it cannot be read, is not UTF-8, lacks these fields, or a document is empty.
@@ -105,7 +108,7 @@ def _parquet(file: Path) -> Iterator[Document]:
         raise missing_extra("parquet files need", "study") from error
     try:
         opened = parquet.ParquetFile(file)
-        wanted = [name for name in ("text", "prompt", "completion") if name in opened.schema_arrow.names]
+        wanted = [name for name in _NAMES if name in opened.schema_arrow.names]
         number = 0
         for batch in opened.iter_batches(columns=wanted):
             for row in batch.to_pylist():
@@ -125,11 +128,26 @@ def document(row: Any, place: str) -> Document:
     Raises:
         UserError: when it lacks the fields, or is empty.
     """
+    if isinstance(row, dict) and "messages" in row and "text" not in row:
+        return Document("", "", place, _conversation(row["messages"], place))
     if not isinstance(row, dict) or not ("text" in row or {"prompt", "completion"} <= row.keys()):
         raise UserError(f"{place} has no {_FIELDS}: name its fields so")
     text, prompt = (row["text"], "") if "text" in row else (row["completion"], row["prompt"])
     if not isinstance(text, str) or not isinstance(prompt, str):
-        raise UserError(f"{place}: {_FIELDS} must be texts")
+        raise UserError(f"{place}: 'text', 'prompt' and 'completion' must be texts")
     if not text.strip():
         raise UserError(f"{place} is empty: leave it out")
     return Document(text, prompt, place)
+
+
+def _conversation(messages: Any, place: str) -> tuple[Mapping[str, str], ...]:
+    """Messages that can be learned from."""
+    shaped = isinstance(messages, list) and all(
+        isinstance(one, dict) and isinstance(one.get("role"), str) and isinstance(one.get("content"), str)
+        for one in messages
+    )
+    if not shaped:
+        raise UserError(f"{place}: 'messages' must be a list of objects with the texts 'role' and 'content'")
+    if not any(one["role"] == "assistant" and one["content"].strip() for one in messages):
+        raise UserError(f"{place} has no message of the role 'assistant' to be learned: leave it out")
+    return tuple({"role": one["role"], "content": one["content"]} for one in messages)
