@@ -6,13 +6,16 @@ import json
 import pytest
 import torch
 
-from osmose.data.lesson import lesson
 from osmose.data.corpus import load_text
+from osmose.data.lesson import lesson
 from osmose.data.text import document
 from osmose.errors import UserError
 
 IGNORED = -100
-TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}.\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}.\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 TALK = [
     {"role": "system", "content": "be kind"},
     {"role": "user", "content": "two plus two?"},

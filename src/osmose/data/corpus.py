@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osmose.data.lesson import Lesson, lesson
 from osmose.data.documents import identity, split_documents
 from osmose.data.inputs import MemoryInputs
 from osmose.data.kept_blocks import fingerprint, kept_blocks
+from osmose.data.lesson import Lesson, lesson
 from osmose.data.packing import PADDING, Blocks, Tokens, fill, pack, rows
 from osmose.data.split import Split
 from osmose.data.text import Document
