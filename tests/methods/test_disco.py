@@ -44,38 +44,40 @@ def batch():
 
 def test_the_loss_sample_by_sample():
     method = build(temperature=0.3, contrast_weight=0.7)
-    for parameter in method.twin.parameters():
+    learner = method.learner
+    for parameter in learner.twin.parameters():
         parameter += 0.05 * torch.randn_like(parameter)
     found = method(batch(), CLOCK)
     first, second = batch().crops[0]
     total = 0.0
     for number in range(6):
         pair = [crop[number : number + 1] for crop in (first, second)]
-        z = [F.normalize(method.projection(method.network(x).features)[0], dim=0) for x in pair]
+        z = [F.normalize(learner.projection(learner.network(x).features)[0], dim=0) for x in pair]
         t = [F.normalize(method.teacher.network(x).features[0], dim=0).detach() for x in pair]
-        key = F.normalize(method.twin_projection(method.twin(pair[1]).features)[0], dim=0).detach()
+        key = F.normalize(learner.twin_projection(learner.twin(pair[1]).features)[0], dim=0).detach()
         kept = sum(((a - b) ** 2).sum() for a, b in zip(z, t, strict=True))
-        scores = torch.stack([z[0] @ one / 0.3 for one in (key, *method.queue.rows)])
+        scores = torch.stack([z[0] @ one / 0.3 for one in (key, *learner.queue.rows)])
         total = total + (kept - 0.7 * scores.log_softmax(0)[0]) / 6
     torch.testing.assert_close(found.loss, total, rtol=1e-5, atol=1e-6)
-    parameters = list(method.projection.parameters())
+    parameters = list(learner.projection.parameters())
     for a, b in zip(torch.autograd.grad(found.loss, parameters), torch.autograd.grad(total, parameters), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
 
 def test_the_twin_follows_and_its_embeddings_queue_up():
     method = build(momentum=0.9)
-    for parameter in method.network.parameters():
+    learner = method.learner
+    for parameter in learner.network.parameters():
         parameter.data += 1.0
-    before = copy.deepcopy(method)
+    before = copy.deepcopy(learner)
     method(batch(), CLOCK)
     method.after_step(CLOCK)
     for slow, was, fast in zip(
-        method.twin.parameters(), before.twin.parameters(), method.network.parameters(), strict=True
+        learner.twin.parameters(), before.twin.parameters(), learner.network.parameters(), strict=True
     ):
         torch.testing.assert_close(slow, 0.9 * was + 0.1 * fast)
     keys = F.normalize(before.twin_projection(before.twin(batch().crops[0][1]).features), dim=-1)
-    torch.testing.assert_close(method.queue.rows, keys[[1, 2, 3, 4, 5]], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(learner.queue.rows, keys[[1, 2, 3, 4, 5]], rtol=1e-4, atol=1e-5)
 
 
 RUN = {

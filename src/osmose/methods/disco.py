@@ -1,11 +1,10 @@
 """Contrastive learning beside a frozen self-supervised network, whose embeddings are kept to (DisCo, arXiv 2104.09124)."""
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from osmose.data.batch import Batch
 from osmose.data.crops import TwoCrops
@@ -13,10 +12,9 @@ from osmose.engine.clock import Clock
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import check
-from osmose.methods.learner import only_batch_norm_trains
-from osmose.methods.queue import Queue, one_of_each
+from osmose.methods.contrasted import Contrasted, unit
+from osmose.methods.queue import one_of_each
 from osmose.models.backbones import Backbones
-from osmose.models.network import Network
 from osmose.signals import Frozen
 
 
@@ -75,45 +73,37 @@ class Disco(Method):
     def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
         assert self.teacher is not None, "asked for by `needs`"
         ours, theirs = (one.tried(shapes[0]).features.shape[1] for one in (self.network, self.teacher.network))
-        self.projection = nn.Sequential(nn.Linear(ours, self.hidden), nn.ReLU(), nn.Linear(self.hidden, theirs))
-        self.twin: Network = copy.deepcopy(self.network).requires_grad_(False)
-        self.twin_projection = copy.deepcopy(self.projection).requires_grad_(False)
-        self.queue = Queue(min(self.size, len(numbers)), theirs)
-
-    def train(self, mode: bool = True) -> "Disco":
-        super().train(mode)
-        only_batch_norm_trains(self.twin, mode)
-        return self
+        self.learner = Contrasted(
+            self.network,
+            ours,
+            hidden=self.hidden,
+            width=theirs,
+            queue=min(self.size, len(numbers)),
+            momentum=self.momentum,
+        )
 
     def players(self) -> dict[str, Player]:
-        return {"student": self.optimiser.player([*self.network.parameters(), *self.projection.parameters()])}
+        return {"student": self.optimiser.player(self.learner.trained())}
 
     def forward(self, batch: Batch, clock: Clock) -> Step:
         assert self.teacher is not None
         (crops, *_) = batch.crops
         crops = crops[:2]
-        ours = _unit(self.projection(self.network(crops.flatten(0, 1)).features)).unflatten(0, (2, -1))
+        ours = self.learner(crops.flatten(0, 1)).unflatten(0, (2, -1))
         with torch.no_grad():
-            theirs = _unit(self.teacher(crops.flatten(0, 1)).features).unflatten(0, (2, -1))
-            keys = _unit(self.twin_projection(self.twin(crops[1]).features))
+            theirs = unit(self.teacher(crops.flatten(0, 1)).features).unflatten(0, (2, -1))
+        keys = self.learner.key(crops[1])
         with torch.autocast(crops.device.type, enabled=False):
             kept = (ours - theirs).square().sum((0, 2)).mean()
-            likeness = self.queue.likeness(ours[0], keys)
+            likeness = self.learner.queue.likeness(ours[0], keys)
             own = torch.zeros(len(keys), dtype=torch.int64, device=crops.device)
             contrast = F.cross_entropy(likeness / self.temperature, own)
-        self.queue.see(batch.index, keys)
+        self.learner.queue.see(batch.index, keys)
         parts = {"kept": kept.detach(), "contrast": contrast.detach()}
         return Step(kept + self.contrast_weight * contrast, parts)
 
-    @torch.no_grad()
     def after_step(self, clock: Clock) -> None:
-        self.queue.after_step()
-        slow: list[Tensor] = [*self.twin.parameters(), *self.twin_projection.parameters()]
-        torch._foreach_lerp_(slow, [*self.network.parameters(), *self.projection.parameters()], 1 - self.momentum)
+        self.learner.follow()
 
     def products(self) -> dict[str, Backbones]:
         return {"student": self.student}
-
-
-def _unit(embeddings: Tensor) -> Tensor:
-    return F.normalize(embeddings.float(), dim=-1)

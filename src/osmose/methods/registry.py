@@ -15,6 +15,7 @@ from osmose.methods.interactive import Interactive
 from osmose.methods.language import Language
 from osmose.methods.mokd import Mokd
 from osmose.methods.momentum import Momentum
+from osmose.methods.mutual import Mutual
 from osmose.methods.relational import Relational
 from osmose.methods.seed import Seed
 from osmose.methods.supervised import Supervised
@@ -33,6 +34,7 @@ METHODS: dict[str, type[Method]] = {
     "mokd": Mokd,
     "seed": Seed,
     "disco": Disco,
+    "mutual": Mutual,
     "hard": Hard,
     "autoencode": Autoencode,
     "language": Language,
