@@ -247,6 +247,25 @@ def test_under_autocast_only_the_matrix_products_are_narrow(name):
         assert (ours.grad - theirs.grad).norm() < 0.03 * theirs.grad.norm()
 
 
+@pytest.mark.parametrize("held", [1, 3, 4, 100])
+def test_narrow_gradients_are_added_up_whatever_is_held(held, monkeypatch):
+    """8 rows that count in chunks of 3: sums flushed in the middle, at the end, or after each chunk."""
+    student, weight, _, teacher, teacher_weight, labels = (
+        None if one is None else one.detach().float() for one in made()
+    )
+    labels = labels.long()
+    found = {}
+    for narrow in (True, False):
+        monkeypatch.setattr("osmose.losses.language._HELD", held)
+        leaf = weight.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            distil_tokens(student, Head(leaf), labels, teacher=States(teacher, Head(teacher_weight)), rows=3)[
+                0
+            ].backward()
+        found[narrow] = leaf.grad
+    assert (found[True] - found[False]).norm() < 0.01 * found[False].norm()
+
+
 def test_extreme_logits_are_finite():
     head = Head(torch.eye(4) * 400)
     student, teacher = torch.eye(4)[:3].requires_grad_(), torch.eye(4)[1:]

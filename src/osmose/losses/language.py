@@ -3,7 +3,7 @@
 Positions that count are taken some at a time. Their logits are computed from hidden states and head into buffers that are
 reused, and the gradients in the hidden states and the head are formed at once, so that the backward pass has nothing to do.
 The peak beyond the gradients is 3 x chunk x vocabulary numbers (4 where labels are learned at another temperature than 1, or
-the student's head has a cap).
+the student's head has a cap), and under autocast 512 x vocabulary and vocabulary x width narrow ones.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,9 @@ IGNORED = -100
 """The label of a position that does not count, as in transformers."""
 _NUMBERS, _FEWEST, _MOST = 2**23, 64, 128
 """Logits in a buffer, and rows at least and at most, where their number is not given: fewer rows make matrix products slower."""
+_HELD = 512
+"""Rows whose narrow gradients are multiplied with their hidden states at a time: to add the product to a gradient of the whole head
+takes as long as to make it from so many."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ class _Run:
         self.count = max(1, len(self.counted)) if count is None else count
         self.softened_apart = teacher is not None and self.temperature != 1 and self.alpha > 0
         self.gradients: list[Tensor | None] = []
+        self.narrow: _NarrowSum | None = None
 
     def sums(self, rows: int | None, dtype: torch.dtype) -> Tensor:
         """Of the cross-entropies and of the divergences, float64 [2]; the gradients are added up on the way."""
@@ -192,6 +196,10 @@ class _Run:
         buffers = torch.empty(
             (2 + isinstance(self.teacher, States) + kept, size, self.vocabulary), dtype=dtype, device=self.labels.device
         )
+        of_weight = self.gradients[1]
+        if of_weight is not None and self.head.weight.dtype != dtype:
+            held = min(len(self.counted), max(size, _HELD))
+            self.narrow = _NarrowSum(of_weight[: self.vocabulary], held, self.head.weight.dtype)
         for chosen in self.counted.split(size):
             a, b, *more = buffers[:, : len(chosen)]
             hidden, labels = self.student.detach()[chosen], self.labels[chosen]
@@ -204,6 +212,8 @@ class _Run:
                 gradient, both = self._learn(chosen, labels, (a, b, *more), logits)
                 sums += both
             self._accumulate(chosen, hidden, self.head.back(gradient.mul_(1 / self.count), logits))
+        if self.narrow is not None:
+            self.narrow.flush()
         return sums
 
     def _learn_labels(self, logits: Tensor, labels: Tensor, out: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -261,17 +271,42 @@ class _Run:
         """Add a chunk's share to the gradients; `gradient` is in x W^T + b."""
         of_hidden, of_weight, of_bias = self.gradients
         weight = self.head.weight.detach()[: self.vocabulary]
-        narrow = gradient.to(weight.dtype)
+        hidden = hidden.to(weight.dtype)
+        narrow = gradient.to(weight.dtype) if self.narrow is None else self.narrow.add(gradient, hidden)
         if of_hidden is not None:
             of_hidden[chosen] = (narrow @ weight).to(of_hidden.dtype)
-        if of_weight is not None:
-            part = of_weight[: self.vocabulary]
-            if narrow.dtype == part.dtype:
-                part.addmm_(narrow.t(), hidden.to(narrow.dtype))
-            else:
-                part.add_(narrow.t() @ hidden.to(narrow.dtype))
+        if of_weight is not None and self.narrow is None:
+            of_weight[: self.vocabulary].addmm_(narrow.t(), hidden)
         if of_bias is not None:
             of_bias[: self.vocabulary] += gradient.sum(0)
+
+
+class _NarrowSum:
+    """Adds products of narrow gradients and hidden states to a gradient in float32, many rows at a time."""
+
+    def __init__(self, total: Tensor, rows: int, dtype: torch.dtype) -> None:
+        vocabulary, width = total.shape
+        self.total = total
+        self.gradients, self.hidden, self.product = (
+            torch.empty(shape, dtype=dtype, device=total.device)
+            for shape in ((rows, vocabulary), (rows, width), (vocabulary, width))
+        )
+        self.held = 0
+
+    def add(self, gradient: Tensor, hidden: Tensor) -> Tensor:
+        """Take in [n, vocabulary] gradients of [n, width] hidden states; the gradients, narrow, are good until the next call."""
+        if self.held + len(gradient) > len(self.gradients):
+            self.flush()
+        rows = slice(self.held, self.held + len(gradient))
+        self.held = rows.stop
+        self.hidden[rows] = hidden
+        return self.gradients[rows].copy_(gradient)
+
+    def flush(self) -> None:
+        """Add what was taken in."""
+        torch.mm(self.gradients[: self.held].t(), self.hidden[: self.held], out=self.product)
+        self.total.add_(self.product)
+        self.held = 0
 
 
 def _log_softmax(logits: Tensor, out: Tensor) -> Tensor:
