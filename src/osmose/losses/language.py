@@ -22,8 +22,8 @@ IGNORED = -100
 _NUMBERS, _FEWEST, _MOST = 2**23, 64, 128
 """Logits in a buffer, and rows at least and at most, where their number is not given: fewer rows make matrix products slower."""
 _HELD = 512
-"""Rows whose narrow gradients are multiplied with their hidden states at a time: to add the product to a gradient of the whole head
-takes as long as to make it from so many."""
+"""Rows whose narrow gradients are multiplied with their hidden states at a time: adding the product to a head's gradient takes
+about as long as making it of so many."""
 
 
 @dataclass(frozen=True)
