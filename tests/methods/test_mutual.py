@@ -41,7 +41,7 @@ def batch():
 
 @pytest.mark.parametrize("names", [("cnn-xs", "vit-xs"), ("cnn-xs", "vit-xs", "cnn-xs")])
 def test_the_loss_sample_by_sample(names):
-    method = build(names, temperature=0.3, hard_weight=0.6, soft_weight=0.7)
+    method = build(names, temperature=0.3, hard_weight=0.6, soft_weight=0.7, soft_temperature=2.0)
     for learner in method.learners:
         for parameter in learner.twin.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
@@ -52,19 +52,17 @@ def test_the_loss_sample_by_sample(names):
         a, b = (crop[number : number + 1] for crop in (first, second))
         v = [F.normalize(one.projection(one.network(a).features)[0], dim=0) for one in method.learners]
         k = [F.normalize(one.twin_projection(one.twin(b).features)[0], dim=0).detach() for one in method.learners]
-        p = [
-            [
-                torch.stack([v[i] @ one / 0.3 for one in (k[j], *method.learners[j].queue.rows)]).softmax(0)
-                for j in everyone
-            ]
+        scores = [
+            [torch.stack([v[i] @ one / 0.3 for one in (k[j], *method.learners[j].queue.rows)]) for j in everyone]
             for i in everyone
         ]
+        q = [[(one / 2.0).softmax(0) for one in row] for row in scores]
         for i in everyone:
             for j in everyone:
-                total = total - 0.6 * p[i][j][0].log() / 6
+                total = total - 0.6 * scores[i][j].log_softmax(0)[0] / 6
                 if i != j:
-                    for one, other in ((p[j][j], p[i][i]), (p[j][i], p[i][j])):
-                        total = total + 0.7 * (one.detach() * (one.detach().log() - other.log())).sum() / 6
+                    for one, other in ((q[j][j], q[i][i]), (q[j][i], q[i][j])):
+                        total = total + 0.7 * 4.0 * (one.detach() * (one.detach().log() - other.log())).sum() / 6
     torch.testing.assert_close(found.loss, total, rtol=1e-5, atol=1e-6)
     parameters = [parameter for learner in method.learners for parameter in learner.projection.parameters()]
     for one, other in zip(

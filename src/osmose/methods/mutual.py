@@ -11,7 +11,7 @@ from osmose.engine.clock import Clock
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import UserError, check
-from osmose.losses import soft_targets
+from osmose.losses import kl_divergence
 from osmose.methods.contrasted import Contrasted
 from osmose.methods.dino import CNN, TRANSFORMER
 from osmose.methods.learner import looks
@@ -21,11 +21,12 @@ from osmose.signals import Frozen
 
 
 class Mutual(Method):
-    """L = hard_weight * sum over i, j of -log p_ij(own) + soft_weight * sum over i != j of KL(p_jj, p_ii) + KL(p_ji, p_ij).
+    """L = hard_weight * sum over i, j of -log p_ij(own) + soft_weight * sum over i != j of S^2 (KL(q_jj, q_ii) + KL(q_ji, q_ij)).
 
     p_ij is the softmax, over the key of the sample's other crop by network j's slow twin and that twin's last keys, of their
     products with network i's embedding, over the temperature. With i = j it is MoCo's contrast (arXiv 1911.05722); between
-    networks, interactive contrast; in the last two terms the first distribution is a constant.
+    networks, interactive contrast; q_ij is the same softened once more, over S, and in the last two terms the first distribution
+    is a constant.
 
     Args:
         student: two networks or more.
@@ -37,6 +38,7 @@ class Mutual(Method):
         momentum: share of the twins that stays in a step.
         hard_weight: weight of the contrasts.
         soft_weight: weight of the divergences between networks.
+        soft_temperature: S; 3 is the public code's.
         cnn_optimiser: of networks with feature maps.
         transformer_optimiser: of networks with tokens.
     """
@@ -58,13 +60,15 @@ class Mutual(Method):
         momentum: float = 0.999,
         hard_weight: float = 1.0,
         soft_weight: float = 1.0,
+        soft_temperature: float = 3.0,
         cnn_optimiser: Optimiser = CNN,
         transformer_optimiser: Optimiser = TRANSFORMER,
     ) -> None:
         super().__init__()
         for key, value in (("queue", queue), ("hidden", hidden), ("width", width)):
             check(value >= 1, f"method.{key}", value, "at least 1")
-        check(temperature > 0, "method.temperature", temperature, "a number above 0")
+        for key, number in (("temperature", temperature), ("soft_temperature", soft_temperature)):
+            check(number > 0, f"method.{key}", number, "a number above 0")
         check(0 <= momentum <= 1, "method.momentum", momentum, "a share between 0 and 1")
         for key, weight in (("hard_weight", hard_weight), ("soft_weight", soft_weight)):
             check(weight >= 0, f"method.{key}", weight, "at least 0")
@@ -73,7 +77,7 @@ class Mutual(Method):
         self._networks = list(student.members.values())
         self.student = student
         self.queue, self.hidden, self.width = queue, hidden, width
-        self.temperature, self.momentum = temperature, momentum
+        self.temperature, self.soft_temperature, self.momentum = temperature, soft_temperature, momentum
         self.hard_weight, self.soft_weight = hard_weight, soft_weight
         self.cnn_optimiser, self.transformer_optimiser = cnn_optimiser, transformer_optimiser
         self.learners: list[Contrasted] = []
@@ -118,7 +122,13 @@ class Mutual(Method):
             own = -torch.stack([scores[i, i].log_softmax(1)[:, 0].mean() for i in range(len(said))])
             others = [(i, j) for i, j in scores if i != j]
             between = -torch.stack([scores[pair].log_softmax(1)[:, 0].mean() for pair in others])
-            soft = torch.stack([_kl(scores[j, j], scores[i, i]) + _kl(scores[j, i], scores[i, j]) for i, j in others])
+            asked = [pair for i, j in others for pair in (((i, i), (j, j)), ((i, j), (j, i)))]
+            soft = torch.stack(
+                [
+                    kl_divergence(scores[one], scores[other].detach(), temperature=self.soft_temperature)
+                    for one, other in asked
+                ]
+            )
         for learner, key in zip(self.learners, keys, strict=True):
             learner.queue.see(batch.index, key)
         parts = {"contrast": own.mean(), "between": between.mean(), "divergence": soft.mean()}
@@ -131,10 +141,3 @@ class Mutual(Method):
 
     def products(self) -> dict[str, Backbones]:
         return {"student": self.student}
-
-
-def _kl(target: Tensor, scores: Tensor) -> Tensor:
-    """Mean KL of the softmax of scores [n, k] from that of the target's, which is a constant."""
-    fixed = target.detach().softmax(1)
-    entropy = torch.special.entr(fixed).sum(1).mean()
-    return soft_targets(scores, fixed, temperature=1.0) - entropy

@@ -16,6 +16,7 @@ from osmose.methods.language import Language
 from osmose.methods.mokd import Mokd
 from osmose.methods.momentum import Momentum
 from osmose.methods.mutual import Mutual
+from osmose.methods.rekd import Rekd
 from osmose.methods.relational import Relational
 from osmose.methods.seed import Seed
 from osmose.methods.supervised import Supervised
@@ -34,6 +35,7 @@ METHODS: dict[str, type[Method]] = {
     "mokd": Mokd,
     "seed": Seed,
     "disco": Disco,
+    "rekd": Rekd,
     "mutual": Mutual,
     "hard": Hard,
     "autoencode": Autoencode,

@@ -52,7 +52,7 @@ class Seed(Method):
         check(hidden is None or hidden >= 1, "method.hidden", hidden, "at least 1, or null")
         for key, value in (("student_temperature", student_temperature), ("teacher_temperature", teacher_temperature)):
             check(value > 0, f"method.{key}", value, "a number above 0")
-        self.network, self.teacher = one_of_each("seed", student, frozen)
+        self.network, self.teacher = one_of_each(type(self).__name__.lower(), student, frozen)
         self.student = student
         self.size, self.hidden, self.optimiser = queue, hidden, optimiser
         self.temperatures = {"student": student_temperature, "teacher": teacher_temperature}
@@ -83,11 +83,14 @@ class Seed(Method):
         with torch.autocast(batch.x.device.type, enabled=False):
             ours = F.normalize(features.float(), dim=-1)
             theirs = F.normalize(self.teacher.signal(batch, "features"), dim=-1)
-            scores, target = (self.queue.likeness(one, theirs) for one in (ours, theirs))
-            target = (target / self.temperatures["teacher"]).softmax(-1)
-            loss = soft_targets(scores, target, temperature=self.temperatures["student"])
+            loss = self.compare(*(self.queue.likeness(one, theirs) for one in (ours, theirs)))
         self.queue.see(batch.index, theirs)
         return Step(loss)
+
+    def compare(self, scores: Tensor, theirs: Tensor) -> Tensor:
+        """The loss of the student's likenesses to others and the teacher's, both [n, 1 + queue]."""
+        target = (theirs / self.temperatures["teacher"]).softmax(-1)
+        return soft_targets(scores, target, temperature=self.temperatures["student"])
 
     def after_step(self, clock: Clock) -> None:
         self.queue.after_step()
