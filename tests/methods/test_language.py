@@ -443,14 +443,32 @@ def test_packaged_recipes_run_shortened(name, llama, prose, tmp_path):
         assert prose in numbers["others"]
 
 
-def test_the_packaged_study_is_whole(llama, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("study", "models", "runs"),
+    [
+        ("language-smollm2", ["smollm2"], 18),
+        ("language-partition", ["runs/two-domains/base", "runs/two-domains/teacher"], 18),
+        ("language-settings", ["runs/language-mini/teacher"], 51),
+    ],
+)
+def test_packaged_studies_are_whole(study, models, runs, llama, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for model in models:
+        (tmp_path / model).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / model).symlink_to(llama())
+    (tmp_path / "news").mkdir()
+    (tmp_path / "brown.txt").write_text("x")
+    cells = grid.expand(grid.load(study))
+    assert len(cells) == runs
+    execution.check_names(cell.recipe for cell in cells)
+
+
+def test_a_study_whose_text_is_missing(llama, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "smollm2").symlink_to(llama())
     (tmp_path / "news").mkdir()
     (tmp_path / "brown.txt").write_text("x")
     cells = grid.expand(grid.load("language-smollm2"))
-    assert len(cells) == 18
-    execution.check_names(cell.recipe for cell in cells)
     (tmp_path / "brown.txt").unlink()
     with pytest.raises(UserError, match="data set 'text:brown.txt': there is no brown.txt"):
         execution.check_names(cell.recipe for cell in cells)
