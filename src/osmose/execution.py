@@ -107,7 +107,7 @@ def execute(
             student = _gathered(student, task)
         with together(fabric):
             if first:
-                students = {"after": student, **_chosen_student(student, chosen)}
+                students = {"after": student, **_chosen_student(student, chosen, recipe.epochs)}
                 for model in students.values():
                     model.settle()
                 for name, product in {**engine.method.products(), "student": student}.items():
@@ -205,9 +205,12 @@ def _gathered(student: Model, task: Task) -> Model:
     return model
 
 
-def _chosen_student(student: Model, chosen: Chosen) -> dict[str, Model]:
+def _chosen_student(student: Model, chosen: Chosen, epochs: int) -> dict[str, Model]:
+    """The student after the chosen epoch; where that is the last one, the very same network."""
     if not chosen.weights:
         return {}
+    if chosen.epoch == epochs:
+        return {"chosen": student}
     best = copy.deepcopy(student)
     best.load_state_dict(chosen.weights["student"])
     return {"chosen": best}

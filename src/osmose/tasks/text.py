@@ -120,20 +120,27 @@ class TextTask(Task):
         return None if passages is None else HeldOutText(student, passages, fabric, mixed=mixed)
 
     def measure(self, students: Mapping[str, LanguageModel], device: torch.device) -> Measured:
-        settings, mixed = _settings(self.recipe), self.recipe.precision == "bf16-mixed"
+        settings = _settings(self.recipe)
         models = {"before": self.initial, **self.teachers, **students}
         parts = {"": self.data.test(), **({"heldout": self.data.heldout} if self.data.heldout else {})}
         for name in settings.others:
             parts[name] = load_passages(**settings.scoring(name), tokenizer=self.student.tokenizer)
-        scores = {
-            part: {role: score_tokens(model.to(device), passages, mixed=mixed) for role, model in models.items()}
-            for part, passages in parts.items()
-        }
+        scores = {part: self._scores(models, passages, device) for part, passages in parts.items()}
         measured = {part: self._numbers(passages, scores[part], list(students)) for part, passages in parts.items()}
         test, heldout = measured.pop(""), measured.pop("heldout", {})
         numbers = result_numbers(self.recipe, "perplexity of a token", test, heldout)
         numbers["others"] = {name: found["after"] for name, found in measured.items()}
         return Measured(numbers, texts={"passages": self._marked(parts[""], scores[""])})
+
+    def _scores(
+        self, models: Mapping[str, LanguageModel], passages: Passages, device: torch.device
+    ) -> dict[str, Tensor]:
+        """What each model makes of a text; one that has several roles is asked once."""
+        mixed = self.recipe.precision == "bf16-mixed"
+        scores = {
+            model: score_tokens(model.to(device), passages, mixed=mixed) for model in dict.fromkeys(models.values())
+        }
+        return {role: scores[model] for role, model in models.items()}
 
     def _marked(self, passages: Passages, scores: Mapping[str, Tensor]) -> list[list[tuple[str, str]]]:
         """Some blocks of the test part, token by token: its text, and whether it is newly predicted, or no longer."""
