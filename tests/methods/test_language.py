@@ -17,6 +17,7 @@ from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.interrupt import Interrupted
 from osmose.errors import UserError
+from osmose.evaluate.language import score_tokens
 from osmose.methods.language import Language
 from osmose.models.load_language import load_language
 from osmose.signals.tokens import FrozenLanguage, Speech
@@ -159,6 +160,27 @@ def test_a_run_from_a_store_is_a_live_run_to_the_last_bit(speak, tmp_path, signa
     speak(tmp_path / "fills", signals=store, method=method)
     speak(tmp_path / "reads", signals=store, method=method, workers=2)
     assert left(tmp_path / "live") == left(tmp_path / "fills") == left(tmp_path / "reads")
+
+
+def test_frozen_models_are_scored_once_for_all_runs(speak, tmp_path, monkeypatch):
+    asked = []
+
+    def count(model, *given, **named):
+        asked.append(model.name)
+        return score_tokens(model, *given, **named)
+
+    monkeypatch.setattr("osmose.tasks.kept_scores.score_tokens", count)
+    store = {"store": str(tmp_path / "store")}
+    first = speak(tmp_path / "first", signals=store).numbers
+    assert len(asked) == 4  # initial student and teacher, on the held-out and the test part
+    live = speak(tmp_path / "live").numbers
+    again = speak(tmp_path / "again", signals=store, seed=1).numbers
+    assert len(asked) == 4
+    assert again["teacher1"] == first["teacher1"] == live["teacher1"]
+    for file in (tmp_path / "store").glob("scores-*"):
+        file.write_bytes(b"cut short")
+    speak(tmp_path / "damaged", signals=store, seed=2)
+    assert len(asked) == 8
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

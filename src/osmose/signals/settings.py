@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -99,16 +99,22 @@ class Signals:
             "view": dict(view),
             "block": frozen.block,
             "mixed": frozen.mixed,
-            "device": torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else torch.backends.cpu.get_cpu_capability(),
-            "threads": torch.get_num_threads(),
             **frozen.key,
-            "versions": {name: _version(name) for name in ("osmose", "torch", *frozen.libraries)},
+            **surroundings(device, frozen.libraries),
         }
         about = {"model": frozen.network.name, "data": data.name}
         samples = 1 + max(int(split.index.max()) for split in data.content)
         frozen.kept = Kept(role, Path(self.store), key, about, encodings, samples, len(data.train), tell)
+
+
+def surroundings(device: torch.device, libraries: Sequence[str]) -> dict[str, Any]:
+    """What the last bits of a network's answers depend on besides network and samples, as plain values."""
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "versions": {name: _version(name) for name in ("osmose", "torch", *libraries)},
+    }
 
 
 def _code(network: Model) -> str:

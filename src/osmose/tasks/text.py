@@ -26,6 +26,7 @@ from osmose.models.load_language import find_language, load_language
 from osmose.models.model import Model
 from osmose.recipe import Recipe, Text
 from osmose.signals.tokens import FrozenLanguage, Speech
+from osmose.tasks.kept_scores import kept_scores
 from osmose.tasks.task import Measured, Modules, Products, Task, placed, result_numbers
 
 _SHOWN, _LONG = 6, 200
@@ -135,11 +136,17 @@ class TextTask(Task):
     def _scores(
         self, models: Mapping[str, LanguageModel], passages: Passages, device: torch.device
     ) -> dict[str, Tensor]:
-        """What each model makes of a text; one that has several roles is asked once."""
-        mixed = self.recipe.precision == "bf16-mixed"
-        scores = {
-            model: score_tokens(model.to(device), passages, mixed=mixed) for model in dict.fromkeys(models.values())
-        }
+        """What each model makes of a text: of one that has several roles once, of frozen ones from the store of signals."""
+        mixed, store = self.recipe.precision == "bf16-mixed", self.recipe.signals.store
+        frozen = {self.initial, *self.teachers.values()}
+
+        def score(model: LanguageModel) -> Tensor:
+            model.to(device)
+            if store is not None and model in frozen:
+                return kept_scores(store, model, passages, mixed=mixed)
+            return score_tokens(model, passages, mixed=mixed)
+
+        scores = {model: score(model) for model in dict.fromkeys(models.values())}
         return {role: scores[model] for role, model in models.items()}
 
     def _marked(self, passages: Passages, scores: Mapping[str, Tensor]) -> list[list[tuple[str, str]]]:
