@@ -80,6 +80,27 @@ def test_what_is_built():
     assert Optimiser(schedule="plateau", plateau=Plateau(patience=7)).player(parameters).plateau.patience == 7
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_is_its_algorithm(name):
+    """arXiv 1412.6980 with an L2 term in the gradient, and arXiv 1711.05101, whose decay is apart, in float64."""
+    parameter = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    built = (
+        Optimiser(name=name, lr=0.1)
+        .player([parameter])
+        .optimiser([{"params": [parameter], "lr": 0.1, "weight_decay": 0.5}])
+    )
+    theta, m, v = parameter.detach().clone(), torch.zeros(2).double(), torch.zeros(2).double()
+    gradients = (torch.tensor([1.0, -3.0]), torch.tensor([-0.01, 0.2]), torch.tensor([-2.0, -1.0]))
+    for step, gradient in enumerate((one.double() for one in gradients), start=1):
+        parameter.grad = gradient.clone()
+        built.step()
+        g = gradient + 0.5 * theta if name == "adam" else gradient
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        decay = 0.0 if name == "adam" else 0.1 * 0.5 * theta
+        theta = theta - decay - 0.1 * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
+        torch.testing.assert_close(parameter.detach(), theta)
+
+
 def test_lion_is_its_algorithm():
     """arXiv 2302.06675, algorithm 2: theta -= lr * (sign(b1 m + (1 - b1) g) + decay * theta), m = b2 m + (1 - b2) g."""
     torchvision_ops.install()
