@@ -1,6 +1,9 @@
 """Text in parts and blocks: nothing is scored twice or left out, and what is wrong is named."""
 
+import copy
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,6 +11,8 @@ import torch
 from osmose.data.corpus import _training as training
 from osmose.data.corpus import load_passages, load_text
 from osmose.errors import UserError
+
+pre_tokenizers = pytest.importorskip("tokenizers.pre_tokenizers")
 
 IGNORED = -100
 
@@ -183,9 +188,9 @@ def test_blocks_on_disk_are_those_in_memory(bytewise, prose, tmp_path):
         assert torch.equal(disk.train.inputs.read(everything), memory.train.inputs.read(everything))
     assert decoded(bytewise, disk.test()) == decoded(bytewise, memory.test())
     assert disk.documents == memory.documents
-    (folder,) = (tmp_path / "cache").iterdir()
+    (about,) = (tmp_path / "cache").glob("*/about.json")
     tokens = 24 * len(disk.content[0])
-    assert sum(file.stat().st_size for file in folder.glob("*.i32")) == 12 * tokens
+    assert sum(file.stat().st_size for file in about.parent.glob("*.i32")) == 12 * tokens
 
 
 def test_blocks_on_disk_are_cut_once_and_again_when_anything_changes(bytewise, tmp_path, monkeypatch):
@@ -198,23 +203,78 @@ def test_blocks_on_disk_are_cut_once_and_again_when_anything_changes(bytewise, t
 
     def load(**changes):
         cut.clear()
-        corpus = load_text(f"text:{tmp_path / 'text'}", bytewise, **settings | changes)
+        corpus = load_text(f"text:{tmp_path / 'text'}", **{"tokenizer": bytewise, **settings, **changes})
         return len(cut), bytewise.decode(corpus.train.inputs.read(torch.arange(1))[0, 0, :4].tolist())
 
     assert load() == (2, "<start>one")
     assert load() == (0, "<start>one")
     assert load(length=9)[0] == 2
-    (whole,) = (
-        folder for folder in cache.iterdir() if json.loads((folder / "about.json").read_text())["key"]["length"] == 8
-    )
+    abouts = {json.loads(about.read_text())["key"]["length"]: about for about in cache.glob("*/about.json")}
+    whole = abouts[8].parent
     (whole / "labels.i32").write_bytes(b"cut short")
     assert load() == (2, "<start>one")
+    other = copy.deepcopy(bytewise)
+    other.chat_template = "{{ messages }}"
+    assert load(tokenizer=other)[0] == 2
+    assert load(split_seed=1)[0] == 2
     write(tmp_path / "text", "train.jsonl", "six", "seven", "eight")
     assert load() == (3, "<start>six")
+    (tmp_path / "text" / "train.jsonl").rename(tmp_path / "text" / "train-1.jsonl")
+    assert load() == (3, "<start>six")  # another name, the same size and time
     assert not list(cache.glob("*.part"))
+
+
+def test_processes_that_share_a_cache_cut_once(bytewise, prose, tmp_path):
+    """Each is a process of its own; the one that comes second waits for the first and reads what it wrote."""
+    script = (
+        "import sys, time, osmose.data.corpus as corpus, transformers\n"
+        "tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])\n"
+        "cut = corpus._split\n"
+        "def slow(blocks):\n    print('cut', flush=True); time.sleep(1); return cut(blocks)\n"
+        "corpus._split = slow\n"
+        "found = corpus.load_text(sys.argv[2], tokenizer, length=24, heldout=0, cache=sys.argv[3])\n"
+        "print(found.fingerprint)\n"
+    )
+    bytewise.save_pretrained(tmp_path / "tokenizer")
+    command = [sys.executable, "-c", script, str(tmp_path / "tokenizer"), prose, str(tmp_path / "cache")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted((process.communicate(timeout=120)[0].split() for process in running), key=len)
+    assert [process.returncode for process in running] == [0, 0]
+    assert [len(one) for one in said] == [1, 2]
+    assert said[0] == said[1][1:] == [load_text(prose, bytewise, length=24, heldout=0).fingerprint]
+
+
+def test_a_file_that_changes_while_it_is_used(bytewise, tmp_path):
+    write(tmp_path, "a.jsonl", *"abcdef")
+    corpus = load_text(f"text:{tmp_path}", bytewise, length=16)
+    write(tmp_path, "a.jsonl", "new", *"abcdef")
+    with pytest.raises(UserError, match="a.jsonl has changed since the run began: start anew with --fresh"):
+        corpus.test()
+
+
+def test_a_hubs_text_may_be_kept_on_disk(bytewise, tmp_path):
+    pytest.importorskip("datasets")
+    write(tmp_path / "set", "train.jsonl", "one", "two", "three")
+    write(tmp_path / "set", "test.jsonl", "four")
+    name = f"text:hf:{tmp_path / 'set'}"
+    memory, *disk = (
+        load_text(name, bytewise, length=8, cache=cache) for cache in (None, str(tmp_path / "c"), str(tmp_path / "c"))
+    )
+    assert {one.fingerprint for one in disk} == {memory.fingerprint}
+    assert len(list((tmp_path / "c").glob("*/about.json"))) == 1
+
+
+def test_a_tokenizer_whose_first_token_holds_no_character(bytewise, tmp_path):
+    """It puts a space in front, which is a token of nothing: the document is still cut, not dropped behind its first block."""
+    spaced = copy.deepcopy(bytewise)
+    spaced.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
+    write(tmp_path, "train.jsonl", "abcdefghij" * 5, "x")
+    write(tmp_path, "test.jsonl", "y")
+    corpus = load_text(f"text:{tmp_path}", spaced, length=8, heldout=0)
+    assert int((corpus.train.inputs.read(torch.arange(len(corpus.train)))[:, 1] >= 0).sum()) > 50
 
 
 def test_a_cache_that_cannot_be_written(bytewise, prose, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write .*file/text-.*: Not a directory; choose another place"):
+    with pytest.raises(UserError, match="cannot write .*file/text-.*: File exists; choose another place"):
         load_text(prose, bytewise, length=24, cache=str(tmp_path / "file"))

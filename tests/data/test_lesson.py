@@ -60,6 +60,7 @@ def test_as_blocks_and_as_passages(speaker, tmp_path):
     labels = passages.split.labels
     assert speaker.decode(labels[labels != IGNORED].tolist()) == "it is four.\nfour, yes.\n"
     assert speaker.decode(labels[passages.last_word == 0].tolist()) == "yes"
+    assert speaker.decode(passages.split.inputs.read(torch.arange(1))[0, 0].tolist()).startswith(text)
     assert (passages.words, passages.bytes) == (5, len("it is four.\nfour, yes.\n"))
 
 
@@ -84,3 +85,38 @@ def test_a_template_that_refuses(speaker):
         UserError, match="line 1: the tokenizer's chat template refuses the conversation: roles must take"
     ):
         lesson(conversation(TALK[1:]), speaker)
+
+
+def test_an_assistant_that_begins_and_one_that_says_nothing(speaker):
+    talk = [
+        {"role": "assistant", "content": " welcome"},
+        {"role": "user", "content": "hm"},
+        {"role": "assistant", "content": " "},
+        {"role": "user", "content": "well?"},
+        {"role": "assistant", "content": "\nyes"},
+    ]
+    found = lesson(conversation(talk), speaker)
+    assert found.learned_text == ["welcome.\n", "yes.\n"]
+    assert found.text[: found.ending].endswith("<assistant>yes")
+
+
+def test_a_prompt_to_answer_that_holds_more_than_an_answer(speaker):
+    speaker.chat_template = TEMPLATE.replace("<assistant>", "<assistant>think:")
+    assert lesson(conversation(), speaker).learned_text == ["<assistant>it is four.\n", "<assistant>four, yes.\n"]
+
+
+def test_a_long_conversation_keeps_its_question(speaker, tmp_path):
+    """In parts: the first has the question, and every token that is to be learned is scored once."""
+    for part in ("train", "test"):
+        (tmp_path / f"{part}.jsonl").write_text(json.dumps({"messages": TALK}))
+    passages = load_text(f"text:{tmp_path}", speaker, length=64, heldout=0).test()
+    blocks, labels = passages.split.inputs.read(torch.arange(len(passages.split)))[:, 0], passages.split.labels
+    assert len(blocks) > 1
+    assert speaker.decode(blocks[0].tolist()).startswith("<system>be kind.\n<user>two plus two?")
+    assert speaker.decode(labels[labels != IGNORED].tolist()) == "it is four.\nfour, yes.\n"
+
+
+def test_calls_of_tools_are_refused():
+    talk = [*TALK[:2], {"role": "assistant", "content": "", "tool_calls": [{"name": "add"}]}]
+    with pytest.raises(UserError, match="line 1 calls tools, which are not learned: leave it out"):
+        conversation(talk)

@@ -61,6 +61,10 @@ def test_a_run_gives_features(grey, tmp_path):
             {"method": {"name": "rekd", "queue": 5, "positives": 5}},
             "key 'method.positives' is 5: set it to at least 0 and below",
         ),
+        (
+            {"method": {"name": "rekd", "positives": 9000}},
+            "key 'method.positives' is 9000: set it to below the number of samples",
+        ),
         ({"method": {"name": "rekd", "temperature": 0.0}}, "key 'method.temperature' is 0.0"),
     ],
 )

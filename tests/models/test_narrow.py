@@ -76,10 +76,41 @@ def test_channels_are_the_same_everywhere(family):
     torch.testing.assert_close(logits(small), logits(body), rtol=1e-4, atol=1e-5)
 
 
+def mlp(layer):
+    """The weights of a layer's neurons, one row a neuron."""
+    block = layer.mlp
+    into = [getattr(block, name) for name in ("gate_proj", "up_proj", "fc1") if hasattr(block, name)]
+    return [*(one.weight for one in into), (block.down_proj if hasattr(block, "down_proj") else block.fc2).weight.T]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["gemma2", "cohere", "granite", "phi"])
-def test_families_whose_layers_can_be_narrowed(name, family):
-    """The check in `narrow` itself compares with the model whose other neurons are zero."""
-    assert narrow(family(name), "intermediate_size", 40, "test").config.intermediate_size == 40
+@torch.no_grad()
+def test_other_families_lose_their_dead_neurons_too(name, dtype, family):
+    """Biases of zero (phi) and norms that say nothing (gemma) have no say in who is kept."""
+    body = family(name).to(dtype)
+    for layer in body.model.layers:
+        for weight in mlp(layer):
+            weight[8:32].mul_(1e-3)
+    small = narrow(body, "intermediate_size", 40, "test")
+    kept = torch.tensor([*range(8), *range(32, 64)])
+    for ours, theirs in zip(small.model.layers, body.model.layers, strict=True):
+        for one, whole in zip(mlp(ours), mlp(theirs), strict=True):
+            assert torch.equal(one, whole[kept])
+
+
+@torch.no_grad()
+def test_the_channels_that_are_kept_are_those_of_the_matrices_each_counted_once(family):
+    """Tied embeddings are one matrix; the norms of gemma, whose weights are what is added to 1, are none."""
+    body = family("gemma2")
+    assert body.lm_head.weight.data_ptr() == body.model.embed_tokens.weight.data_ptr()
+    for path, weight in body.named_parameters():
+        if weight.dim() == 2:
+            weight.movedim(0 if path.endswith(("o_proj.weight", "down_proj.weight")) else 1, 0)[:16].mul_(1e-3)
+        else:
+            weight[:16] = -1.0
+    small = narrow(body, "hidden_size", 16, "test")
+    assert torch.equal(small.model.embed_tokens.weight, body.model.embed_tokens.weight[:, 16:])
 
 
 @pytest.mark.parametrize(
@@ -107,6 +138,12 @@ def test_by_name_with_layers_and_back_from_disk(llama, tmp_path):
     torch.testing.assert_close(logits(again.body), logits(small.body))
     whole = load_language(f"hf:{llama()}")
     assert narrow(whole.body, "hidden_size", whole.body.config.hidden_size, "test") is whole.body
+
+
+def test_weights_of_four_bits_are_not_cut(llama):
+    pytest.importorskip("bitsandbytes", exc_type=ImportError)
+    with pytest.raises(UserError, match="weights of 4 bits cannot be made narrower: leave bits out"):
+        load_language(f"hf:{llama()},bits=4,hidden_size=8")
 
 
 @pytest.mark.parametrize("wanted", [0, 17, 2.5, "wide"])

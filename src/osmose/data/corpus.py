@@ -124,7 +124,7 @@ def load_text(
         heldout=_passages(parts["heldout"], tokenizer, length) if parts["heldout"] else None,
         test=lambda: _passages(scored, tokenizer, length),
         content=(whole,),
-        documents={part: len(found) for part, found in parts.items()},
+        documents={part: each.count for part, each in parts.items()},
         fingerprint=found,
     )
 
@@ -187,7 +187,7 @@ def _tokenised(documents: Iterable[Document], tokenizer: Any) -> Iterator[_Read]
             begins, ends = np.array(offsets, dtype=np.int64).reshape(-1, 2).T
             learned = np.zeros(len(ids), dtype=np.bool_)
             for begin, end in one.learned:
-                learned |= (ends > begin) & (ends <= end)
+                learned |= ((ends > begin) | (begin == 0)) & (ends <= end)
             if not learned.any():
                 raise UserError(f"{document.place}: its prompt leaves no token to be learned: leave it out")
             first, last = _last_word(one.text[: one.ending])
@@ -211,9 +211,16 @@ def _training(read: _Read, tokenizer: Any) -> Tokens:
 
 
 def _identity(tokenizer: Any) -> str:
-    """Of everything that makes its tokens."""
-    said = f"{tokenizer.backend_tokenizer.to_str()} {_start(tokenizer)} {_end(tokenizer)}"
-    return hashlib.sha256(said.encode()).hexdigest()
+    """Of everything that makes its tokens, but for the day that some chat templates write."""
+    template = getattr(tokenizer, "chat_template", None)
+    said = [
+        tokenizer.backend_tokenizer.to_str(),
+        _start(tokenizer),
+        _end(tokenizer),
+        tokenizer.special_tokens_map,
+        template,
+    ]
+    return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
 def _start(tokenizer: Any) -> int:
@@ -233,16 +240,20 @@ def _end(tokenizer: Any) -> int:
 def _passages(documents: Iterable[Document], tokenizer: Any, length: int) -> Passages:
     parts, last, words, size, number = [], [], 0, 0, -1
     for number, read in enumerate(_tokenised(documents, tokenizer)):
-        prompt = int(read.learned.argmax())
-        kept = min(prompt, max(0, length - 1 - (len(read.ids) - prompt)))  # of a long prompt its end
-        ids, learned, word = (values[prompt - kept :] for values in (read.ids, read.learned, read.last_word))
+        first, skipped = _start(tokenizer), 0
+        if read.lesson.framed:
+            prompt = int(read.learned.argmax())
+            skipped = max(0, prompt - max(0, length - 1 - (len(read.ids) - prompt)))  # of a long prompt its end is read
+        else:  # a conversation has a first token of its own
+            first, skipped = int(read.ids[0]), 1
+        ids, learned, word = (values[skipped:] for values in (read.ids, read.learned, read.last_word))
         for start in range(0, len(ids), length - 1):
             end = start + length - 1
             begin = (
                 max(0, len(ids) - length + 1) if end >= len(ids) else start
             )  # before the last part as much is read as fits
             cut, scored = slice(begin, end), learned[begin:end] & (np.arange(begin, min(end, len(ids))) >= start)
-            parts.append(Tokens(_behind(_start(tokenizer), ids[cut]), _behind(False, scored)))
+            parts.append(Tokens(_behind(first, ids[cut]), _behind(False, scored)))
             last.append(_behind(PADDING, np.where(word[cut], number, PADDING)))
         words += sum(len(text.split()) for text in read.lesson.learned_text)
         size += sum(len(text.encode()) for text in read.lesson.learned_text)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, compress
 from pathlib import Path
 from typing import Any
@@ -31,21 +31,24 @@ class Documents:
 
     Args:
         read: reads them, from the first on.
-        count: how many there are.
     """
 
     read: Callable[[], Iterator[Document]]
-    count: int
 
-    def __len__(self) -> int:
-        return self.count
+    @cached_property
+    def count(self) -> int:
+        """How many there are; all are read for it."""
+        return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Document]:
         return self.read()
 
+    def __bool__(self) -> bool:
+        return next(iter(self), None) is not None
+
     def subset(self, kept: list[bool]) -> "Documents":
         """Those for which `kept`, one entry a document, is true."""
-        return Documents(lambda: compress(self, kept), sum(kept))
+        return Documents(lambda: compress(self, kept))
 
 
 def split_documents(
@@ -76,19 +79,19 @@ def split_documents(
     check(0 <= heldout < 1, "data.heldout", heldout, "a share of at least 0 and below 1")
     check(0 < test < 1, "data.test", test, "a share between 0 and 1")
     parts = _named_parts(name, separator)
-    if wanted == "all" or (wanted and len(parts[wanted])):
+    if wanted == "all" or (wanted and parts[wanted]):
         return parts
     missing = [(part, share) for part, share in (("test", test), ("heldout", heldout)) if share and not parts[part]]
-    if len(parts["train"]) <= len(missing):
+    if parts["train"].count <= len(missing):
         raise UserError(
-            f"{name} has {len(parts['train'])} documents for {1 + len(missing)} parts, training, held-out and test part: give "
+            f"{name} has {parts['train'].count} documents for {1 + len(missing)} parts, training, held-out and test part: give "
             "more, say by data.separator what divides a file, or name files train..., valid... and test..."
         )
     for part, share in missing:
         whole = parts["train"]
-        count = min(max(1, round(len(whole) * share)), len(whole) - len(missing))
-        apart = torch.zeros(len(whole), dtype=torch.bool)
-        apart[torch.randperm(len(whole), generator=generator(split_seed, f"text/{part}"))[:count]] = True
+        count = min(max(1, round(whole.count * share)), whole.count - len(missing))
+        apart = torch.zeros(whole.count, dtype=torch.bool)
+        apart[torch.randperm(whole.count, generator=generator(split_seed, f"text/{part}"))[:count]] = True
         parts["train"], parts[part] = whole.subset((~apart).tolist()), whole.subset(apart.tolist())
     return parts
 
@@ -114,13 +117,11 @@ def identity(name: str) -> list[Any]:
     place = name.removeprefix(TEXT)
     if place.startswith(HUB):
         return [[split, rows._fingerprint] for split, rows in _from_hub(place.removeprefix(HUB)).items()]
-    path = find_text(name)
-    found = [(file, file.stat()) for file in text_files(path)]
-    return [[str(file.relative_to(path)), about.st_size, about.st_mtime_ns] for file, about in found]
+    return [[str(file.resolve()), *_state(file)] for file in text_files(find_text(name))]
 
 
 def _named_parts(name: str, separator: str | None) -> dict[str, Documents]:
-    """The documents by part, where files or the hub say so, otherwise all for training; each is looked at once."""
+    """The documents by part, where files or the hub say so, otherwise all for training."""
     place = name.removeprefix(TEXT)
     sources: dict[str, list[Callable[[], Iterator[Document]]]] = {part: [] for part in PARTS}
     if place.startswith(HUB):
@@ -132,15 +133,28 @@ def _named_parts(name: str, separator: str | None) -> dict[str, Documents]:
             first = (
                 file.relative_to(path).parts[0] if path.is_dir() else ""
             )  # the file itself, or a folder of the text's
-            sources[_part(first)].append(partial(read_documents, file, separator))
-    return {part: _counted(found) for part, found in sources.items()}
+            sources[_part(first)].append(partial(_unchanged, file, _state(file), separator))
+    return {part: Documents(partial(_one_after_another, found)) for part, found in sources.items()}
 
 
-def _counted(sources: Iterable[Callable[[], Iterator[Document]]]) -> Documents:
-    def read() -> Iterator[Document]:
-        return chain.from_iterable(source() for source in sources)
+def _one_after_another(sources: Iterable[Callable[[], Iterator[Document]]]) -> Iterator[Document]:
+    return chain.from_iterable(source() for source in sources)
 
-    return Documents(read, sum(1 for _ in read()))
+
+def _state(file: Path) -> tuple[int, int]:
+    """Size and time of a file."""
+    try:
+        about = file.stat()
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    return about.st_size, about.st_mtime_ns
+
+
+def _unchanged(file: Path, state: tuple[int, int], separator: str | None) -> Iterator[Document]:
+    """The documents of a file that is as it was: which are of which part is told by their numbers."""
+    if _state(file) != state:
+        raise UserError(f"{file} has changed since the run began: start anew with --fresh")
+    yield from read_documents(file, separator)
 
 
 def _filled(rows: Iterable[Any], place: str) -> Iterator[Document]:

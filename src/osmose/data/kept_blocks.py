@@ -1,11 +1,12 @@
 """A text's training blocks on disk: cut once for all runs, and mapped into memory."""
 
+import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,18 @@ def kept_blocks(cache: Path, key: Mapping[str, Any], length: int, parts: Iterabl
     """
     folder = cache / f"text-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}"
     about = _about(folder, length)
-    if about is None:
-        try:
-            _write(folder, key, parts)
-        except OSError as error:
-            raise cannot_write(folder, error) from error
-        about = _about(folder, length)
-    if about is None:
-        raise UserError(f"{folder} does not hold what was written there: remove it, or name another data.cache")
-    return _read(folder, about["blocks"], length), about["fingerprint"]
+    try:
+        if about is None:
+            cache.mkdir(parents=True, exist_ok=True)
+            with _alone(folder.with_suffix(".lock")):  # of several processes one cuts, and the others wait for it
+                if _about(folder, length) is None:
+                    _write(folder, key, parts)
+            about = _about(folder, length)
+        if about is not None:
+            return _read(folder, about["blocks"], length), about["fingerprint"]
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    raise UserError(f"{folder} does not hold what was written there: remove it, or name another data.cache")
 
 
 def fingerprint(blocks: Split) -> str:
@@ -65,17 +69,29 @@ def _about(folder: Path, length: int) -> dict[str, Any] | None:
 
 
 def _read(folder: Path, blocks: int, length: int) -> Split:
-    def mapped(name: str, *shape: int) -> Tensor:  # private pages: nothing that is written to them reaches the file
-        return torch.from_numpy(np.memmap(folder / name, dtype=np.int32, mode="c", shape=(blocks, *shape)))
+    def mapped(name: str, *shape: int) -> Tensor:
+        values = np.memmap(folder / name, dtype=np.int32, mode="r", shape=(blocks, *shape))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nor is it written to
+            return torch.from_numpy(values)
 
     return Split(MemoryInputs(mapped(_INPUTS, 2, length)), mapped(_LABELS, length), torch.arange(blocks))
 
 
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Inside the block no other process is in it; one that dies leaves it."""
+    with lock.open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
+
+
 def _write(folder: Path, key: Mapping[str, Any], parts: Iterable[Split]) -> None:
-    """Whole or not at all; where another process was faster, its blocks stay."""
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    """Whole or not at all."""
+    part = folder.with_suffix(".part")
+    for left in (part, folder):  # of a process that was killed, or damaged
+        shutil.rmtree(left, ignore_errors=True)
+    part.mkdir()
     try:
         blocks, length = 0, 0
         with (part / _INPUTS).open("wb") as inputs, (part / _LABELS).open("wb") as labels:
@@ -88,10 +104,7 @@ def _write(folder: Path, key: Mapping[str, Any], parts: Iterable[Split]) -> None
         (part / _ABOUT).write_text(json.dumps(about, indent=1))
         for file in part.iterdir():
             sync_file(file)
-        if _about(folder, length) is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        with suppress(FileExistsError):
-            part.rename(folder)
+        part.rename(folder)
         sync_folder(folder.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -47,19 +47,31 @@ def lesson(document: Document, tokenizer: Any) -> Lesson:
     messages, spans, ending = document.messages, [], 0
     text = _written(messages, tokenizer, document.place)
     for place, message in enumerate(messages):
-        if message["role"] != "assistant":
+        said = message["content"].strip()
+        if message["role"] != "assistant" or not said:
             continue
-        before = _written(messages[:place], tokenizer, document.place, add_generation_prompt=True)
         through = _written(messages[: place + 1], tokenizer, document.place)
-        if not (through.startswith(before) and text.startswith(through)):
+        end, content = len(through), through.rfind(said)
+        begin = _begin(messages[:place], through, content, tokenizer, document.place)
+        if begin is None or content < begin or not text.startswith(through):
             raise UserError(
                 f"{document.place}: the tokenizer's chat template writes a message differently once another one follows, so that "
                 "its tokens cannot be told: give fields 'prompt' and 'completion'"
             )
-        said = message["content"].rstrip()
-        spans.append((len(before), len(through)))
-        ending = max(len(before), through.rfind(said) + len(said))
+        spans.append((begin, end))
+        ending = content + len(said)
     return Lesson(text, tuple(spans), ending, framed=False)
+
+
+def _begin(before: Sequence[Mapping[str, str]], through: str, content: int, tokenizer: Any, place: str) -> int | None:
+    """Where what is to be learned of the last message in `through` begins; None where what stands before it is not told."""
+    if not before:  # templates write no empty conversation
+        return content
+    for prompted in (True, False):  # some prompts to answer hold more than an answer begins with
+        written = _written(before, tokenizer, place, add_generation_prompt=prompted)
+        if through.startswith(written):
+            return len(written)
+    return None
 
 
 def _written(messages: Sequence[Mapping[str, str]], tokenizer: Any, place: str, **settings: Any) -> str:

@@ -67,37 +67,45 @@ def read_documents(file: Path, separator: str | None = None) -> Iterator[Documen
 
 
 def _text(file: Path, separator: str | None) -> Iterator[Document]:
-    text = _decoded(file.read_bytes(), file).replace("\r\n", "\n")
-    parts = text.split(separator) if separator else [text]
-    filled = [(number, part) for number, part in enumerate(parts, start=1) if part.strip() or len(parts) == 1]
-    for number, part in filled:
-        yield document({"text": part}, f"{file}, document {number}" if separator else str(file))
+    """The documents of a file of text, of which no more than one and a line are held."""
+    number, waiting = 1, ""
+    for _, line in _decoded(file):
+        reach = max(0, len(waiting) - len(separator or "") + 1)
+        waiting += line.removesuffix("\r\n") + "\n" if line.endswith("\r\n") else line
+        if separator and waiting.find(separator, reach) >= 0:
+            *whole, waiting = waiting.split(separator)
+            for part in whole:
+                if part.strip():
+                    yield document({"text": part}, f"{file}, document {number}")
+                number += 1
+    if waiting.strip() or number == 1:
+        yield document({"text": waiting}, f"{file}, document {number}" if separator else str(file))
 
 
 def _lines(file: Path) -> Iterator[Document]:
+    for number, line in _decoded(file):  # JSON has other line ends than \n inside of texts
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{file}, line {number} is not JSON ({error}): write one object a line") from None
+        yield document(row, f"{file}, line {number}")
+
+
+def _decoded(file: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file with their numbers, each with its end."""
     start = 0
     with file.open("rb") as opened:
-        for number, raw in enumerate(opened, start=1):  # JSON has other line ends than \n inside of texts
-            line = _decoded(raw, file, start)
-            start += len(raw)
-            if not line.strip():
-                continue
+        for number, line in enumerate(opened, start=1):
             try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{file}, line {number} is not JSON ({error}): write one object a line") from None
-            yield document(row, f"{file}, line {number}")
-
-
-def _decoded(content: bytes, file: Path, start: int = 0) -> str:
-    """Bytes of a file from `start` on as text."""
-    try:
-        return content.decode("utf-8" if start else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{file} is not UTF-8: byte {start + error.start} is 0x{content[error.start]:02x}; convert it, for example with "
-            "iconv"
-        ) from None
+                yield number, line.decode("utf-8" if start else "utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{file} is not UTF-8: byte {start + error.start} is 0x{line[error.start]:02x}; convert it, for example with "
+                    "iconv"
+                ) from None
+            start += len(line)
 
 
 def _parquet(file: Path) -> Iterator[Document]:
@@ -142,6 +150,10 @@ def document(row: Any, place: str) -> Document:
 
 def _conversation(messages: Any, place: str) -> tuple[Mapping[str, str], ...]:
     """Messages that can be learned from."""
+    if isinstance(messages, list) and any(
+        isinstance(one, dict) and (one.get("tool_calls") or one.get("function_call")) for one in messages
+    ):
+        raise UserError(f"{place} calls tools, which are not learned: leave it out")
     shaped = isinstance(messages, list) and all(
         isinstance(one, dict) and isinstance(one.get("role"), str) and isinstance(one.get("content"), str)
         for one in messages

@@ -49,6 +49,16 @@ class Rekd(Seed):
         check(0 <= positives < queue, "method.positives", positives, "at least 0 and below method.queue")
         self.positives = positives
 
+    def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
+        super().fit_to(shapes, numbers)
+        size = len(self.queue.rows)
+        check(
+            self.positives < size,
+            "method.positives",
+            self.positives,
+            f"below the number of samples compared with, {size}",
+        )
+
     def taught_by(self, teachers: Sequence[str]) -> str:
         return f"{' and '.join(teachers)} (nearest samples)"
 

@@ -69,6 +69,8 @@ def load_language(
         else:
             dtype, bits = changes.pop("dtype", "float32"), changes.pop("bits", None)
             check(dtype in _DTYPES, f"dtype of '{name}'", dtype, " or ".join(_DTYPES))
+            if bits is not None and not changes.keys().isdisjoint(WIDTHS):
+                raise UserError(f"'{name}': weights of 4 bits cannot be made narrower: leave bits out")
             body = _cut(_trained(place, _DTYPES[dtype], _quantised(bits, name)), changes, name)
         return LanguageModel(body, tokenizer, name=name)
 

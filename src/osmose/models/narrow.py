@@ -1,7 +1,6 @@
 """A trained language model made narrower: of its width it keeps what has the largest weights."""
 
 import copy
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,7 +22,8 @@ def narrow(body: Any, key: str, wanted: Any, name: str) -> nn.Module:
     """The model with fewer units: neurons of its layers, heads of its attention with their keys and values, or channels.
 
     Of the units of a layer, or of the channels of the whole model, those are kept whose weights are the largest: by the geometric
-    mean, over the matrices that a unit has a part in, of its share of a matrix's sum of squares. Dimensions are found by what
+    mean, over the matrices that a unit has a part in, of its share of a matrix's sum of squares; biases, norms and matrices of
+    zeros have no say. Dimensions are found by what
     the smaller configuration makes smaller, and the result is compared with the model whose other units are zero.
 
     Args:
@@ -84,7 +84,7 @@ def _together(
     layers = layers_of(body, name)[0] + "."
     found: dict[str, list[_Cut]] = defaultdict(list)
     for path, one in weights.items():
-        if one.dim() != len(shapes[path]):
+        if path not in shapes or one.dim() != len(shapes[path]):
             raise _cannot(body, key, name)
         changed = [place for place in range(one.dim()) if one.shape[place] != shapes[path][place]]
         for place in changed:
@@ -100,9 +100,13 @@ def _together(
 def _largest(tensors: list[Tensor], cuts: list[_Cut], units: int, kept: int) -> Tensor:
     """The units with the largest weights, in their order."""
     score = torch.zeros(units, dtype=torch.float64)
+    seen = set()
     for one, (_, dimension, block) in zip(tensors, cuts, strict=True):
+        place = (one.data_ptr(), dimension)  # of tied matrices one
         squares = one.double().square().movedim(dimension, 0).reshape(units, block, -1).sum((1, 2)).cpu()
-        score += (squares / squares.sum().clamp(min=math.ulp(0.0))).log()
+        if one.dim() >= 2 and place not in seen and bool(squares.any()):
+            score += (squares / squares.sum()).log()
+        seen.add(place)
     return score.topk(kept).indices.sort().values
 
 
@@ -121,10 +125,11 @@ def _made(config: Any, body: Any) -> Any:
 
 
 def _same(made: Any, body: Any, emptied: Mapping[str, Tensor]) -> bool:
+    """Whether both models say the same, in float32."""
     whole = copy.deepcopy(body)
     whole.load_state_dict(emptied)
     tokens = torch.arange(10)[None] % body.config.vocab_size
-    ours, theirs = (one(tokens, use_cache=False).logits.float() for one in (made, whole))
+    ours, theirs = (copy.deepcopy(one).float()(tokens, use_cache=False).logits for one in (made, whole))
     return torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
 
 
