@@ -8,8 +8,8 @@ from typing import Any
 from osmose.report.page import Section, Tile
 
 SCORES = {
-    "perplexity": ("perplexity of a token", "{:.2f}"),
-    "word_perplexity": ("perplexity of a word", "{:.1f}"),
+    "perplexity": ("perplexity of a token", "{:.4g}"),
+    "word_perplexity": ("perplexity of a word", "{:.4g}"),
     "bits_per_byte": ("bits a byte", "{:.3f}"),
     "token_accuracy": ("next tokens right", "{:.2f} %"),
     "last_word_accuracy": ("last words right", "{:.2f} %"),
@@ -21,8 +21,8 @@ def text_tiles(numbers: Mapping[str, Any]) -> list[Tile]:
     """The numbers that are read first."""
     before, after = numbers["perplexity_before"], numbers["perplexity_after"]
     tiles = [
-        Tile("perplexity before", f"{before:.2f}"),
-        Tile("perplexity after", f"{after:.2f}", "gained" if after < before else "lost" if after > before else ""),
+        Tile("perplexity before", f"{before:.4g}"),
+        Tile("perplexity after", f"{after:.4g}", "gained" if after < before else "lost" if after > before else ""),
         Tile("tokens newly right", f"{numbers['knowledge_gain']:.2f} %", "gained"),
         Tile("tokens newly wrong", f"{numbers['knowledge_loss']:.2f} %", "lost"),
     ]
