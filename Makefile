@@ -1,6 +1,7 @@
-# make transfer: set up and run the main job.  make test: set up and run the tests.
+# make transfer: set up and run the main job.  make test: set up and run the tests.  make study STUDY=NAME: a packaged study.
 PYTHON ?= python3
 VENV ?= .venv
+STUDY ?= pairs
 BIN := $(VENV)/bin
 CORE := $(VENV)/core.stamp
 DEV := $(VENV)/dev.stamp
@@ -35,7 +36,7 @@ zoo: $(CORE)
 	$(BIN)/python benchmarks/zoo.py
 
 study: $(DEV)
-	$(BIN)/osmose study pairs --output results/pairs --jobs 2
+	$(BIN)/osmose study $(STUDY) --output results/$(STUDY) --jobs 2
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Osmose needs Python 3.11 or later: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
