@@ -31,14 +31,16 @@ class Documents:
 
     Args:
         read: reads them, from the first on.
+        known: how many there are, where that is known beforehand.
     """
 
     read: Callable[[], Iterator[Document]]
+    known: int | None = None
 
     @cached_property
     def count(self) -> int:
-        """How many there are; all are read for it."""
-        return sum(1 for _ in self)
+        """How many there are; all are read for it where it was not known."""
+        return sum(1 for _ in self) if self.known is None else self.known
 
     def __iter__(self) -> Iterator[Document]:
         return self.read()
@@ -48,7 +50,7 @@ class Documents:
 
     def subset(self, kept: list[bool]) -> "Documents":
         """Those for which `kept`, one entry a document, is true."""
-        return Documents(lambda: compress(self, kept))
+        return Documents(lambda: compress(self, kept), sum(kept))
 
 
 def split_documents(
