@@ -2,7 +2,7 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,14 +17,18 @@ _Cut = tuple[str, int, int]
 """A tensor by name, one of its dimensions, and how many of its entries belong to one unit."""
 
 
+class _Untold(Exception):
+    """The weights do not tell which of them belong to a unit."""
+
+
 @torch.no_grad()
 def narrow(body: Any, key: str, wanted: Any, name: str) -> nn.Module:
     """The model with fewer units: neurons of its layers, heads of its attention with their keys and values, or channels.
 
     Of the units of a layer, or of the channels of the whole model, those are kept whose weights are the largest: by the geometric
     mean, over the matrices that a unit has a part in, of its share of a matrix's sum of squares; biases, norms and matrices of
-    zeros have no say. Dimensions are found by what
-    the smaller configuration makes smaller, and the result is compared with the model whose other units are zero.
+    zeros have no say. Dimensions are found by what the smaller configuration makes smaller, and the result is compared with the
+    model whose other units are zero.
 
     Args:
         body: a causal language model of transformers, left as it is.
@@ -36,32 +40,46 @@ def narrow(body: Any, key: str, wanted: Any, name: str) -> nn.Module:
         UserError: for a value that is no smaller number, heads that do not share keys evenly, or a model whose weights do not
             tell which belong to a unit.
     """
-    old = getattr(body.config, key, None)
-    if not isinstance(old, int):
-        raise _cannot(body, key, name)
+    old = getattr(body.config, key, wanted)
     check(isinstance(wanted, int) and 1 <= wanted <= old, f"{key} of '{name}'", wanted, f"a number from 1 to {old}")
-    if wanted == old:
+    if wanted == getattr(body.config, key, None):
         return body
-    config, units, kept = _smaller(body.config, key, wanted, name)
-    made = _made(config, body)
-    if made is None:
-        raise _cannot(body, key, name)
+    try:
+        return _narrowed(body, key, *_smaller(body.config, key, wanted, name), layers_of(body, name)[0])
+    except _Untold:
+        raise UserError(
+            f"the weights of '{name}' ({type(body).__name__}) do not tell which belong to one of {key}: leave {key} out, or use "
+            f"fresh:{name}"
+        ) from None
+
+
+def _narrowed(body: Any, key: str, config: Any, units: int, kept: int, layers: str) -> nn.Module:
+    """The model of a smaller configuration with `kept` of so many units."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        made: nn.Module = AutoModelForCausalLM.from_config(config, dtype=body.dtype).eval()
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise _Untold from error
     weights, shapes = body.state_dict(), {path: one.shape for path, one in made.state_dict().items()}
     smaller, emptied = dict(weights), {path: one.clone() for path, one in weights.items()}
-    for cuts in _together(weights, shapes, units, kept, body, key, name):
+    channels = key == "hidden_size"
+    for cuts in _together(weights, shapes, units, kept, None if channels else layers):
         chosen = _largest([weights[path] for path, *_ in cuts], cuts, units, kept)
         dropped = torch.ones(units, dtype=torch.bool).index_fill_(0, chosen, False).nonzero().flatten()
         for path, dimension, block in cuts:
             smaller[path] = smaller[path].index_select(dimension, _entries(chosen, block))
             emptied[path].index_fill_(dimension, _entries(dropped, block), 0)
     made.load_state_dict(smaller)
-    if key != "hidden_size" and not _same(made, body, emptied):  # channels that are zero still count in a norm's mean
-        raise _cannot(body, key, name)
+    if not channels and not _same(made, body, emptied):  # channels that are zero still count in a norm's mean
+        raise _Untold
     return made
 
 
 def _smaller(config: Any, key: str, wanted: int, name: str) -> tuple[Any, int, int]:
     """The configuration, and how many units there were and are."""
+    if not hasattr(config, key):
+        raise _Untold
     changed, old = copy.deepcopy(config), getattr(config, key)
     setattr(changed, key, wanted)
     if key == "hidden_size":
@@ -78,26 +96,24 @@ def _smaller(config: Any, key: str, wanted: int, name: str) -> tuple[Any, int, i
 
 
 def _together(
-    weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], units: int, kept: int, body: Any, key: str, name: str
-) -> Iterator[list[_Cut]]:  # fmt: skip
-    """Dimensions in which the same units are kept: those of a layer, or of the whole model where channels are cut."""
-    layers = layers_of(body, name)[0] + "."
+    weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], units: int, kept: int, layers: str | None
+) -> Iterable[list[_Cut]]:
+    """Dimensions in which the same units are kept: those of a layer below the path `layers`, or where it is None all."""
     found: dict[str, list[_Cut]] = defaultdict(list)
     for path, one in weights.items():
         if path not in shapes or one.dim() != len(shapes[path]):
-            raise _cannot(body, key, name)
+            raise _Untold
         changed = [place for place in range(one.dim()) if one.shape[place] != shapes[path][place]]
         for place in changed:
             block, rest = divmod(one.shape[place], units)
-            apart = key != "hidden_size" or (block == 1 and len(changed) == 1)
-            if rest or shapes[path][place] != kept * block or not apart:
-                raise _cannot(body, key, name)
-            layer = path.removeprefix(layers).split(".")[0] if path.startswith(layers) else ""
-            found["" if key == "hidden_size" else layer].append((path, place, block))
-    yield from found.values()
+            if rest or shapes[path][place] != kept * block or (layers is None and (block > 1 or len(changed) > 1)):
+                raise _Untold
+            within = "" if layers is None else path.removeprefix(f"{layers}.").partition(".")[0]
+            found[within].append((path, place, block))
+    return found.values()
 
 
-def _largest(tensors: list[Tensor], cuts: list[_Cut], units: int, kept: int) -> Tensor:
+def _largest(tensors: Sequence[Tensor], cuts: Sequence[_Cut], units: int, kept: int) -> Tensor:
     """The units with the largest weights, in their order."""
     score = torch.zeros(units, dtype=torch.float64)
     seen = set()
@@ -115,15 +131,6 @@ def _entries(units: Tensor, block: int) -> Tensor:
     return (units[:, None] * block + torch.arange(block)).flatten()
 
 
-def _made(config: Any, body: Any) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        return AutoModelForCausalLM.from_config(config, dtype=body.dtype).eval()
-    except (ValueError, RuntimeError, TypeError):
-        return None
-
-
 def _same(made: Any, body: Any, emptied: Mapping[str, Tensor]) -> bool:
     """Whether both models say the same, in float32."""
     whole = copy.deepcopy(body)
@@ -131,10 +138,3 @@ def _same(made: Any, body: Any, emptied: Mapping[str, Tensor]) -> bool:
     tokens = torch.arange(10)[None] % body.config.vocab_size
     ours, theirs = (copy.deepcopy(one).float()(tokens, use_cache=False).logits for one in (made, whole))
     return torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
-
-
-def _cannot(body: Any, key: str, name: str) -> UserError:
-    return UserError(
-        f"the weights of '{name}' ({type(body).__name__}) do not tell which belong to one of {key}: leave {key} out, or use "
-        f"fresh:{name}"
-    )
