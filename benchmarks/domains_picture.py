@@ -19,10 +19,10 @@ METHODS = {
 
 
 def draw(study: Path, path: Path) -> None:
-    """A mark a seed; where the student began, and the teacher."""
+    """A mark a seed; the teacher, and where in its own domain the student began."""
     rows = pq.read_table(study / "table.parquet").to_pylist()
     numbers = [json.loads((study / row["folder"] / "result.json").read_text()) for row in rows]
-    with canvas(path, size=(6, 4)) as [[axes]]:
+    with canvas(path, size=(7, 4)) as [[axes]]:
         for method, (label, colour, mark) in METHODS.items():
             found = [one for row, one in zip(rows, numbers, strict=True) if row["method"] == method]
             others = [next(iter(one["others"].values())) for one in found]
@@ -32,10 +32,11 @@ def draw(study: Path, path: Path) -> None:
             )  # fmt: skip
         taught = next(one for one in numbers if "teacher1" in one)
         other = next(iter(taught["others"].values()))
-        axes.plot(taught["perplexity_before"], other["perplexity_before"], "k*", ms=11, label="the student before")
+        before = f"the student before ({taught['perplexity_before']:.1f} on histories)"
+        axes.axhline(other["perplexity_before"], color="k", ls=":", lw=1, label=before)
         axes.plot(taught["teacher1"]["perplexity"], other["teacher1"]["perplexity"], "kP", ms=9, label="the teacher")
         axes.set(xlabel="perplexity in the teacher's domain (histories)", ylabel="in the student's (comedies)")
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
 
 if __name__ == "__main__":
