@@ -469,7 +469,7 @@ def test_packaged_recipes_run_shortened(name, llama, prose, tmp_path):
     ("study", "models", "runs"),
     [
         ("language-smollm2", ["smollm2"], 18),
-        ("language-partition", ["runs/two-domains/base", "runs/two-domains/teacher"], 18),
+        ("language-partition", ["runs/two-domains/base", "runs/two-domains/teacher"], 24),
         ("language-settings", ["runs/language-mini/teacher"], 51),
     ],
 )
