@@ -14,7 +14,7 @@ from osmose.figures.canvas import canvas
 METHODS = {
     "text-alone": ("text alone", "tab:gray", "s"), "kl": ("KL", "tab:red", "o"), "xe-kl": ("XE-KL", "tab:orange", "o"),
     "kl-dp": ("KL+DP", "tab:blue", "D"), "xe-kl-dp": ("XE-KL+DP", "tab:cyan", "D"),
-    "kl-dp-unsupervised": ("KL+DP without labels", "tab:purple", "D"),
+    "kl-dp-unsupervised": ("KL+DP without labels", "tab:purple", "D"), "kl-slower": ("KL, slower", "lightcoral", "o"),
 }  # fmt: skip
 
 
