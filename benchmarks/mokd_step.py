@@ -17,7 +17,7 @@ from paired import compare_steps
 
 PAIRS = (("resnet-s", "vit-s"), ("resnet-s", "resnet-s"), ("vit-s", "vit-s"))
 HEADS = {"outputs": 1024, "mlp_head": {"hidden": 256, "bottleneck": 64}}
-T_HEAD = {"layers": 1, "heads": 4, "ratio": 2}
+T_HEAD = {"layers": 1, "heads": 4, "ratio": 2, "width": 64}
 VARIANTS: dict[str, dict[str, Any]] = {
     "cross-distillation by features alone": {"t_head": None},
     "T-Heads, without search": {"t_head": T_HEAD, "search": "none"},
