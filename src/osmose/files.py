@@ -1,9 +1,14 @@
-"""Files that are either whole or absent."""
+"""Files and folders that are either whole or absent."""
 
+import hashlib
+import json
 import os
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
+from typing import Any
 
 from osmose.errors import UserError
 
@@ -27,6 +32,35 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
         with suppress(OSError):  # on a read-only file system even this fails
             part.unlink()
         raise cannot_write(path, error) from error
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Inside the block files are written into the folder that it gives; then that takes the place of `path`, whole or not at all.
+
+    Raises:
+        OSError: when it cannot be written; what was at `path` is still there.
+    """
+    part, old = (path.with_name(f"{path.name}.{end}") for end in ("part", "old"))
+    for left in (part, old):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        for file in part.iterdir():
+            sync_file(file)
+        if path.exists():
+            path.rename(old)
+        part.rename(path)
+        sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def folder_name(key: Mapping[str, Any]) -> str:
+    """The name of the folder with the signals under a key."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def sync_folder(folder: Path) -> None:

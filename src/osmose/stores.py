@@ -14,8 +14,9 @@ from osmose.engine.folder import RunFolder
 from osmose.engine.progress import Progress
 from osmose.errors import UserError
 from osmose.execution import gather, prepare
+from osmose.files import folder_name
 from osmose.recipe import Recipe
-from osmose.signals.kept import ABOUT, folder_name
+from osmose.signals.kept import ABOUT
 from osmose.signals.records import health
 
 _TELL_EVERY = 15.0

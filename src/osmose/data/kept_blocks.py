@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import json
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from torch import Tensor
 from osmose.data.inputs import MemoryInputs
 from osmose.data.split import Split
 from osmose.errors import UserError
-from osmose.files import cannot_write, sync_file, sync_folder
+from osmose.files import cannot_write, folder_name, whole_folder
 
 _ABOUT, _INPUTS, _LABELS = "about.json", "blocks.i32", "labels.i32"
 
@@ -34,7 +33,7 @@ def kept_blocks(cache: Path, key: Mapping[str, Any], length: int, parts: Iterabl
     Raises:
         UserError: when they cannot be written.
     """
-    folder = cache / f"text-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}"
+    folder = cache / f"text-{folder_name(key)}"
     about = _about(folder, length)
     try:
         if about is None:
@@ -87,12 +86,7 @@ def _alone(lock: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, key: Mapping[str, Any], parts: Iterable[Split]) -> None:
-    """Whole or not at all."""
-    part = folder.with_suffix(".part")
-    for left in (part, folder):  # of a process that was killed, or damaged
-        shutil.rmtree(left, ignore_errors=True)
-    part.mkdir()
-    try:
+    with whole_folder(folder) as part:
         blocks, length = 0, 0
         with (part / _INPUTS).open("wb") as inputs, (part / _LABELS).open("wb") as labels:
             for some in parts:
@@ -102,9 +96,3 @@ def _write(folder: Path, key: Mapping[str, Any], parts: Iterable[Split]) -> None
                 blocks, length = blocks + len(some), some.labels.shape[1]
         about = {"key": dict(key), "blocks": blocks, "fingerprint": fingerprint(_read(part, blocks, length))}
         (part / _ABOUT).write_text(json.dumps(about, indent=1))
-        for file in part.iterdir():
-            sync_file(file)
-        part.rename(folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

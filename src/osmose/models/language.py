@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from osmose.errors import UserError, missing_extra
-from osmose.files import cannot_write, sync_file, sync_folder
+from osmose.files import cannot_write, whole_folder
 from osmose.losses.heads import Head
 from osmose.models.model import Model
 from osmose.weights import read_weights
@@ -158,24 +157,13 @@ class LanguageModel(Model):
             UserError: when it cannot be written.
         """
         path = Path(path)
-        part, old = (path.with_name(f"{path.name}.{end}") for end in ("part", "old"))
         try:
-            for left in (part, old):  # by a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            part.mkdir(parents=True)
-            with without_bars():
-                self.body.save_pretrained(part)
-                self.tokenizer.save_pretrained(part)
-            (part / ABOUT).write_text(json.dumps(metadata | self.about(), indent=1))
-            for file in part.iterdir():
-                sync_file(file)
-            if path.exists():
-                path.rename(old)
-            part.rename(path)
-            sync_folder(path.parent)
-            shutil.rmtree(old, ignore_errors=True)
+            with whole_folder(path) as part:
+                with without_bars():
+                    self.body.save_pretrained(part)
+                    self.tokenizer.save_pretrained(part)
+                (part / ABOUT).write_text(json.dumps(metadata | self.about(), indent=1))
         except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
             raise cannot_write(path, error) from error
 
     def adapt(self, rank: int, alpha: int) -> None:

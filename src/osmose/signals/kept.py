@@ -1,6 +1,5 @@
 """What is on disk of what one network says, and its exact key."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from osmose.data.batch import Batch
 from osmose.errors import UserError
-from osmose.files import write_atomically
+from osmose.files import folder_name, write_atomically
 from osmose.signals.encoding import Encoding
 from osmose.signals.records import Records
 
@@ -109,11 +108,6 @@ class Kept:
                     there = records.path(view).stat().st_blocks * 512
                 need += max(0, size - there)
         return need
-
-
-def folder_name(key: Mapping[str, Any]) -> str:
-    """The name of the folder with the signals under a key."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_space(kept: Sequence[Kept], views: int) -> str:

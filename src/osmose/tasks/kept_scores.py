@@ -9,8 +9,8 @@ from osmose.data.corpus import Passages
 from osmose.data.kept_blocks import fingerprint
 from osmose.errors import UserError
 from osmose.evaluate.language import score_tokens
+from osmose.files import folder_name
 from osmose.models.language import LanguageModel
-from osmose.signals.kept import folder_name
 from osmose.signals.settings import surroundings
 from osmose.signals.tokens import FrozenLanguage
 from osmose.weights import read_weights, write_weights
