@@ -23,6 +23,12 @@ def test_parameters_and_bytes():
     assert found["latency_ms"] > 0
 
 
+def test_tied_weights_are_counted_once():
+    first, second = nn.Linear(20, 20, bias=False), nn.Linear(20, 20, bias=False)
+    second.weight = first.weight
+    assert cost(network(first, second, nn.Linear(20, 2)), X)["weights_mib"] == pytest.approx(4 * (400 + 42) / 2**20)
+
+
 def test_the_peak_is_of_what_is_there_at_once():
     """x less mean, over std, then 20 -> 1000 -> 2: at the peak an input of 80 bytes, and 4000 bytes before and after the ReLU."""
     wide = peak_bytes(network(nn.Linear(20, 1000), nn.ReLU(), nn.Linear(1000, 2)), X)

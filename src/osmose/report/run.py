@@ -191,18 +191,22 @@ def _robustness(numbers: Mapping[str, Any]) -> list[Section]:
 
 
 def _cost(numbers: Mapping[str, Any]) -> Section:
+    costs, tokens = numbers.get("cost", {}), "tokens_per_second"
     rows = [
         [
             role, f"{cost['parameters']:,}", f"{cost['weights_mib']:.3g}", f"{cost['latency_ms']:.3g}",
-            f"{cost['peak_mib']:.3g}",
+            f"{cost['peak_mib']:.3g}", *([f"{cost[tokens]:,.0f}"] if tokens in cost else []),
         ]
-        for role, cost in numbers.get("cost", {}).items()
+        for role, cost in costs.items()
     ]  # fmt: skip
     text = (
         f"Training took {numbers['seconds']:,.0f} seconds. One sample at a time; memory is what intermediate results take "
         "at most, without weights."
     )
-    return Section("Cost", text, columns=["", "parameters", "weights, MiB", "ms", "memory, MiB"], rows=rows)
+    columns = ["", "parameters", "weights, MiB", "ms", "memory, MiB"]
+    if any(tokens in cost for cost in costs.values()):
+        columns.append("tokens a second")
+    return Section("Cost", text, columns=columns, rows=rows)
 
 
 def _recipe(folder: Path, numbers: Mapping[str, Any]) -> Section:
