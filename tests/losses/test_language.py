@@ -36,9 +36,9 @@ def plain(student, weight, offset, teacher, teacher_weight, labels, objective, s
     rows = labels != -100
     vocabulary = min(len(weight), len(teacher_weight))
     z = scale * (student @ weight.T + (0 if offset is None else offset))
-    z = (z if cap is None else cap * torch.tanh(z / cap))[rows, :vocabulary]
+    z = (z if cap is None else cap * torch.tanh(z / cap))[rows]
     z_t = (teacher @ teacher_weight.T)[rows, :vocabulary]
-    s, t = (z / objective.temperature).softmax(-1), (z_t / objective.temperature).softmax(-1)
+    s, t = (z[:, :vocabulary] / objective.temperature).softmax(-1), (z_t / objective.temperature).softmax(-1)
     b = objective.beta
     m = b * t + (1 - b) * s
     distance = {
@@ -48,7 +48,8 @@ def plain(student, weight, offset, teacher, teacher_weight, labels, objective, s
         "skewed": lambda: kl(t, m),
     }[objective.divergence]()
     hard = F.cross_entropy(z, labels[rows])
-    return objective.alpha * hard + (1 - objective.alpha) * objective.temperature**2 * distance.mean()
+    loss = objective.alpha * hard + (1 - objective.alpha) * objective.temperature**2 * distance.mean()
+    return loss, hard, distance.mean()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,7 +62,7 @@ def test_loss_and_gradients_are_those_of_the_formula(name, temperature, alpha, f
     student, weight, offset, teacher, teacher_weight, labels = numbers
     shape = {"scale": 1.5, "cap": 3.0} if form == "scale and cap" else {}
     objective = Objective(alpha, temperature, name, beta=0.3)
-    expected = plain(*numbers, objective, **shape)
+    expected, *both = plain(*numbers, objective, **shape)
     learned = [one for one in (student, weight, offset) if one is not None]
     for rows in (1, 3, 100):
         loss, entropy, distance = distil_tokens(
@@ -69,7 +70,7 @@ def test_loss_and_gradients_are_those_of_the_formula(name, temperature, alpha, f
             objective=objective, rows=rows,
         )  # fmt: skip
         torch.testing.assert_close(loss, expected)
-        torch.testing.assert_close(loss.detach(), alpha * entropy + (1 - alpha) * temperature**2 * distance)
+        torch.testing.assert_close([entropy, distance], [one.detach() for one in both])
         for one, other in zip(
             torch.autograd.grad(loss, learned), torch.autograd.grad(expected, learned, retain_graph=True), strict=True
         ):
@@ -206,7 +207,7 @@ def test_float32_and_bfloat16(name):
     """float32 to 1e-5; bfloat16 states and head give what they give when they are widened first, up to the rounding of logits."""
     objective = Objective(0.3, 2.0, name, 0.3)
     student, weight, _, teacher, teacher_weight, labels = (None if one is None else one.detach() for one in made())
-    exact = plain(student, weight, None, teacher, teacher_weight, labels, objective)
+    exact, _, _ = plain(student, weight, None, teacher, teacher_weight, labels, objective)
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
         given = [one.to(dtype).requires_grad_() for one in (student, weight)]
         loss = distil_tokens(
@@ -236,12 +237,12 @@ def test_under_autocast_only_the_matrix_products_are_narrow(name):
     narrow = [one.bfloat16() for one in (student, weight, teacher, teacher_weight)]
     z, z_t = ((x @ w.T).double() for x, w in (narrow[:2], narrow[2:]))
     eye = torch.eye(VOCABULARY, dtype=torch.float64)
-    wanted = plain(z, eye, None, z_t, eye, labels, objective)
+    wanted, _, _ = plain(z, eye, None, z_t, eye, labels, objective)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
     loss.backward()
     exact = [one.detach().clone().requires_grad_() for one in (student, weight)]
-    plain(*exact, None, teacher, teacher_weight, labels, objective).backward()
+    plain(*exact, None, teacher, teacher_weight, labels, objective)[0].backward()
     for ours, theirs in zip(given, exact, strict=True):
         assert ours.grad.dtype == torch.float32
         assert (ours.grad - theirs.grad).norm() < 0.03 * theirs.grad.norm()
@@ -266,30 +267,77 @@ def test_narrow_gradients_are_added_up_whatever_is_held(held, monkeypatch):
     assert (found[True] - found[False]).norm() < 0.01 * found[False].norm()
 
 
-def test_extreme_logits_are_finite():
+@pytest.mark.parametrize(("form", "name"), [*itertools.product(("states", "top"), NAMES), ("sampled", "forward")])
+def test_extreme_logits_are_finite(form, name):
     head = Head(torch.eye(4) * 400)
     student, teacher = torch.eye(4)[:3].requires_grad_(), torch.eye(4)[1:]
-    for name in NAMES:
-        objective = Objective(0.5, 1.0, name, 0.3)
-        loss = distil_tokens(
-            student, head, torch.tensor([0, 1, 2]), teacher=States(teacher, head), objective=objective
-        )[0]
-        (gradient,) = torch.autograd.grad(loss, student)
-        assert loss.isfinite()
-        assert gradient.isfinite().all()
+    log_p = (400 * teacher).log_softmax(-1)
+    top = log_p.topk(2)
+    said = {
+        "states": States(teacher, head),
+        "top": of_top(log_p, 2),
+        "sampled": SampledTokens(top.indices[:, :1], torch.ones(3, 1), torch.zeros(3)),
+    }[form]
+    loss = distil_tokens(
+        student, head, torch.tensor([0, 1, 2]), teacher=said, objective=Objective(0.5, 1.0, name, 0.3)
+    )[0]
+    (gradient,) = torch.autograd.grad(loss, student)
+    assert loss.isfinite()
+    assert (
+        gradient.abs().max() <= 400 * 400
+    )  # a probability's difference times the head's weight, and log-ratios up to 400
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_memory_beyond_the_gradients_is_three_buffers(name):
+@pytest.mark.parametrize("gap", [12.0, 25.0, 60.0])
+def test_top_tokens_of_a_student_that_is_almost_sure(name, gap):
+    """What it leaves to all others is far below the rounding of 1: float32 gives what float64 gives."""
+    torch.manual_seed(0)
+    z, z_t = torch.randn(3, 50), torch.randn(3, 50)
+    z[:, 7] += gap
+    z_t[:, 7] += gap / 2
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        logits = z.to(dtype, copy=True).requires_grad_()
+        distil_tokens(
+            logits, Head(torch.eye(50, dtype=dtype)), torch.tensor([7, 3, 7]),
+            teacher=of_top(z_t.to(dtype).log_softmax(-1), 5), objective=Objective(0.5, 1.0, name, 0.3),
+        )[0].backward()  # fmt: skip
+        found.append(logits.grad.double())
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+    assert found[0].abs().max() < gap
+
+
+def of_top(log_p, k):
+    """A teacher's k most probable tokens."""
+    top = log_p.topk(k)
+    return TopTokens(top.indices, top.values, log_p.scatter(-1, top.indices, -torch.inf).logsumexp(-1))
+
+
+@pytest.mark.parametrize(
+    ("name", "temperature", "cap", "teachers", "narrow", "buffers"),
+    [
+        *((name, 1.0, None, 1, False, 3) for name in NAMES),
+        ("forward", 2.0, None, 1, False, 4),
+        ("forward", 1.0, 5.0, 1, False, 4),
+        ("forward", 1.0, None, 2, False, 3),
+        ("forward", 1.0, None, 1, True, 3),
+    ],
+)
+def test_memory_beyond_the_gradients(name, temperature, cap, teachers, narrow, buffers):
+    """Buffers of chunk x vocabulary; under autocast narrow heads, 200 rows held, their product, and logits of a chunk."""
     vocabulary, rows, chunk = 20_011, 200, 16
     torch.manual_seed(0)
     student, weight = torch.randn(rows, 8, requires_grad=True), torch.randn(vocabulary, 8, requires_grad=True)
     teacher, teacher_weight = torch.randn(rows, 8), torch.randn(vocabulary, 8)
     labels = torch.randint(vocabulary, (rows,))
-    given = {"teacher": States(teacher, Head(teacher_weight)), "objective": Objective(0.5, 1.0, name, 0.3)}
+    said = [States(teacher, Head(teacher_weight), narrow)] * teachers
+    given = {"teacher": said, "objective": Objective(0.5, temperature, name, 0.3)}
+    given["source"] = torch.arange(rows) % 2 if teachers > 1 else None
 
     def step():
-        distil_tokens(student, Head(weight), labels, rows=chunk, **given)[0].backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            distil_tokens(student, Head(weight, cap=cap), labels, rows=chunk, **given)[0].backward()
 
     step()
     student.grad = weight.grad = None
@@ -302,7 +350,8 @@ def test_memory_beyond_the_gradients_is_three_buffers(name):
         level += event.nbytes()
         top = max(top, level)
     gradients = 4 * (student.numel() + weight.numel())
-    assert gradients < top <= gradients + 3 * chunk * vocabulary * 4 + 2**16
+    of_autocast = 2 * vocabulary * (2 * 8 + rows + 8 + chunk) if narrow else 0
+    assert gradients < top <= gradients + buffers * chunk * vocabulary * 4 + of_autocast + 2**16
 
 
 def distributions(teacher, teacher_weight, temperature):
@@ -315,10 +364,10 @@ def distributions(teacher, teacher_weight, temperature):
 def test_all_tokens_kept_are_the_whole_teacher(name, temperature, alpha):
     student, weight, offset, teacher, teacher_weight, labels = made(bias=True)
     objective = Objective(alpha, temperature, name, 0.3)
-    top = distributions(teacher, teacher_weight, temperature).topk(VOCABULARY)
+    top = of_top(distributions(teacher, teacher_weight, temperature), VOCABULARY)
     losses = [
         distil_tokens(student, Head(weight, offset, cap=4.0), labels, teacher=given, objective=objective, rows=4)[0]
-        for given in (States(teacher, Head(teacher_weight)), TopTokens(top.indices, top.values))
+        for given in (States(teacher, Head(teacher_weight)), top)
     ]
     torch.testing.assert_close(*losses)
     for whole, kept in zip(*(torch.autograd.grad(loss, (student, weight, offset)) for loss in losses), strict=True):
@@ -343,13 +392,59 @@ def test_top_tokens_are_compared_with_all_others_as_one(name, temperature, alpha
     }[name]()  # fmt: skip
     expected = alpha * F.cross_entropy(z, labels) + (1 - alpha) * temperature**2 * distance.mean()
     loss = distil_tokens(
-        student, Head(weight), labels, teacher=TopTokens(top.indices, top.values),
+        student, Head(weight), labels, teacher=of_top(distributions(teacher, teacher_weight, temperature), 5),
         objective=Objective(alpha, temperature, name, 0.3), rows=4,
     )[0]  # fmt: skip
     torch.testing.assert_close(loss, expected)
     learned = student, weight
     for one, other in zip(torch.autograd.grad(loss, learned), torch.autograd.grad(expected, learned), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_tokens_that_the_teacher_lacks_are_left_out_of_every_form(name, temperature):
+    student, weight, _, teacher, teacher_weight, labels = made(vocabulary=VOCABULARY - 4)
+    log_p = distributions(teacher, teacher_weight, temperature)
+    objective = Objective(0.4, temperature, name, 0.3)
+    expected = plain(student, weight, None, teacher, teacher_weight, labels, objective)[0]
+    wanted = torch.autograd.grad(expected, (student, weight))
+    for said in (States(teacher, Head(teacher_weight)), of_top(log_p, VOCABULARY - 4)):
+        loss = distil_tokens(
+            student, Head(weight), labels, teacher=said, vocabulary=VOCABULARY - 4, objective=objective, rows=4
+        )[0]
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(torch.autograd.grad(loss, (student, weight)), wanted)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_each_position_learns_from_its_teacher(temperature):
+    """Two dense teachers, and top tokens of a third: what each gives for its own positions alone, added up."""
+    student, weight, _, teacher, teacher_weight, labels = made()
+    other = torch.flip(teacher, [0])
+    teachers = [
+        States(teacher, Head(teacher_weight)),
+        States(other, Head(teacher_weight)),
+        of_top(distributions(other, teacher_weight, temperature), 5),
+    ]
+    source = torch.arange(ROWS) % 3
+    count = int((labels != -100).sum())
+    objective = Objective(0.3, temperature)
+    whole = distil_tokens(student, Head(weight), labels, teacher=teachers, source=source, objective=objective, rows=2)
+    parts = [
+        distil_tokens(
+            student, Head(weight), labels.where(source == number, -100), teacher=one, objective=objective, count=count
+        )
+        for number, one in enumerate(teachers)
+    ]
+    for one, others in zip(whole, zip(*parts, strict=True), strict=True):
+        torch.testing.assert_close(one, sum(others))
+    torch.testing.assert_close(
+        torch.autograd.grad(whole[0], (student, weight)),
+        torch.autograd.grad(sum(part[0] for part in parts), (student, weight)),
+    )
+    with pytest.raises(ValueError, match="source says who of several teachers"):
+        distil_tokens(student, Head(weight), labels, teacher=teachers)
 
 
 @pytest.mark.parametrize(("temperature", "alpha"), [(1.0, 0.0), (2.0, 0.5)])

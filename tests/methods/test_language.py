@@ -261,12 +261,39 @@ def test_other_tokenizers_are_refused(speak, llama, tmp_path):
         speak(tmp_path / "run", teacher=f"hf:{tmp_path / 'other'}")
 
 
-def test_padded_vocabularies_are_compared_over_what_both_have(speak, llama, capsys, tmp_path):
-    other = load_language(f"hf:{llama(0)}")
-    other.body.resize_token_embeddings(272)
-    other.save(tmp_path / "other")
-    result = speak(tmp_path / "run", teacher=f"hf:{tmp_path / 'other'}")
-    assert result.numbers["perplexity_after"] < result.numbers["perplexity_before"]
+@pytest.mark.parametrize("speech", [WHOLE, Speech(top_k=257)], ids=["hidden", "all but one token"])
+@pytest.mark.parametrize("padded", ["student", "teacher"])
+def test_padded_vocabularies(models, batch, padded, speech):
+    """Teacher and student are compared over what both have, and the text is learned over all that the student has."""
+    student, teacher = (copy.deepcopy(model) for model in models[:2])
+    {"student": student, "teacher": teacher}[padded].body.resize_token_embeddings(272)
+    frozen = {
+        "teacher1": FrozenLanguage(teacher, speech=speech, vocabulary=258),
+        "initial": FrozenLanguage(copy.deepcopy(student), speech=speech, vocabulary=258),
+    }
+    loss, parts = Language(copy.deepcopy(student), frozen, alpha=0.3)(batch, CLOCK)
+    with torch.no_grad():
+        said, taught = by_document(student, batch), by_document(teacher, batch)[..., :258]
+    counted = batch.y != -100
+    hard = F.cross_entropy(said[counted], batch.y[counted])
+    soft = F.kl_div(said[counted][:, :258].log_softmax(-1), taught[counted].softmax(-1), reduction="batchmean")
+    torch.testing.assert_close(loss.detach(), 0.3 * hard + 0.7 * soft, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(parts["cross_entropy"], hard, rtol=1e-5, atol=1e-6)
+
+
+def test_tokens_that_nothing_teaches_are_refused(models):
+    student = copy.deepcopy(models[0])
+    student.body.resize_token_embeddings(272)
+    frozen = {"teacher1": FrozenLanguage(models[1], vocabulary=258)}
+    with pytest.raises(UserError, match="the student has 272 tokens and its teachers 258.*: give method.alpha above 0"):
+        Language(student, frozen, alpha=0.0)
+
+
+def test_divergences_that_cannot_be_had_are_refused_before_anything_runs(models):
+    with pytest.raises(UserError, match="beta.*below 1"):
+        build(models, divergence="skewed", beta=1.0)
+    with pytest.raises(UserError, match="divergence reverse cannot be had from sampled tokens"):
+        build(models, divergence="reverse", speech=Speech(samples=4))
 
 
 @pytest.mark.parametrize("signals", [{}, {"top_k": 250}, {"samples": 200}], ids=["hidden", "top", "sampled"])

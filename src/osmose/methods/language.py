@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from osmose.data.batch import Batch
@@ -13,7 +12,8 @@ from osmose.engine.clock import Clock
 from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import UserError, check
-from osmose.losses.language import IGNORED, Objective, distil_tokens
+from osmose.losses import divergences
+from osmose.losses.language import IGNORED, Objective, SampledTokens, States, check_form, distil_tokens
 from osmose.models.language import LanguageModel
 from osmose.signals.tokens import KNOWN, SURE, FrozenLanguage
 from osmose.targets.partition import best_of
@@ -100,6 +100,15 @@ class Language(Method):
             raise UserError(f"target '{target}' takes one teacher, {len(teachers)} given: use target 'partition'")
         roles = {"teacher": teachers, "initial": ["initial"]}.get(target, ["initial", *teachers])
         self.speakers = {role: frozen[role] for role in roles} if self.alpha < 1 else {}
+        self.common = min((speaker.vocabulary for speaker in self.speakers.values()), default=student.vocabulary)
+        if self.speakers and self.alpha == 0 and self.common < student.vocabulary:
+            raise UserError(
+                f"the student has {student.vocabulary} tokens and its teachers {self.common}, and only the text says that "
+                "the others never come: give method.alpha above 0"
+            )
+        divergences.divergence(divergence, beta)
+        for speaker in self.speakers.values():
+            check_form(SampledTokens if speaker.speech.samples else States, divergence)
         self.optimiser = optimiser
         if lora is not None:
             student.adapt(lora.rank, lora.alpha)
@@ -130,24 +139,30 @@ class Language(Method):
         if not self.speakers:
             loss, entropy, _ = distil_tokens(hidden, head, labels, objective=self.objective, count=count)
             return Step(loss, {"cross_entropy": entropy})
-        loss, parts = hidden.new_zeros(()), {"cross_entropy": hidden.new_zeros(()), "divergence": hidden.new_zeros(())}
-        for role, taught in self._partition(batch, labels).items():
-            one, entropy, distance = distil_tokens(
-                hidden, head, taught, teacher=self.speakers[role].teach(batch), objective=self.objective, count=count
-            )
-            loss, parts["cross_entropy"] = loss + one, parts["cross_entropy"] + entropy
-            parts["divergence"] = parts["divergence"] + distance
-            if len(self.speakers) > 1:
-                parts[f"share/{role}"] = (taught != IGNORED).sum() / count
+        source = self._partition(batch)
+        loss, entropy, distance = distil_tokens(
+            hidden,
+            head,
+            labels,
+            teacher=[speaker.teach(batch) for speaker in self.speakers.values()],
+            source=source,
+            vocabulary=self.common,
+            objective=self.objective,
+            count=count,
+        )
+        parts = {"cross_entropy": entropy, "divergence": distance}
+        if source is not None:
+            taught = [(source[labels != IGNORED] == number).sum() / count for number in range(len(self.speakers))]
+            parts |= {f"share/{role}": share for role, share in zip(self.speakers, taught, strict=True)}
         return Step(loss, parts)
 
-    def _partition(self, batch: Batch, labels: Tensor) -> dict[str, Tensor]:
-        """For each role the labels of the tokens that it teaches, all others left out."""
+    def _partition(self, batch: Batch) -> Tensor | None:
+        """For each token the place of whoever teaches it."""
         if self.target not in _PARTITIONS:
-            return dict.fromkeys(self.speakers, labels)
-        knows = [speaker.signal(batch, _PARTITIONS[self.target]).flatten() for speaker in self.speakers.values()]
-        source = best_of(knows)
-        return {role: torch.where(source == number, labels, IGNORED) for number, role in enumerate(self.speakers)}
+            return None
+        return best_of(
+            [speaker.signal(batch, _PARTITIONS[self.target]).flatten() for speaker in self.speakers.values()]
+        )
 
     def products(self) -> dict[str, LanguageModel]:
         return {"student": self.student}

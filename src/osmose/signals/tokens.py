@@ -1,5 +1,6 @@
 """Language models that only speak: what they say of each position of a block of tokens."""
 
+import math
 import zlib
 from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from osmose.signals.speaker import Speaker
 HIDDEN = "hidden"
 KNOWN, SURE = "known", "sure"
 """Log-probabilities of the true token and of the most probable one, at temperature 1."""
-TOP = ("top-tokens", "top-log-probabilities")
+TOP = ("top-tokens", "top-log-probabilities", "top-rest")
 SAMPLED = ("sampled-tokens", "sampled-weights", "sampled-entropy")
 _ROWS = 128
 """Positions whose logits are held at a time."""
@@ -108,6 +109,7 @@ class FrozenLanguage(Speaker):
             SURE: Dense((length,), "float32"),
             TOP[0]: Whole((length, many), self.network.vocabulary),
             TOP[1]: Dense((length, many), dtype),
+            TOP[2]: Dense((length,), "float32"),
             SAMPLED[0]: Whole((length, many), self.network.vocabulary),
             SAMPLED[1]: Dense((length, many), dtype),
             SAMPLED[2]: Dense((length,), "float32"),
@@ -147,8 +149,9 @@ class FrozenLanguage(Speaker):
             total = logits.logsumexp(-1)
             found = {KNOWN: logits.gather(-1, known[:, None]).squeeze(-1) - total, SURE: logits.amax(-1) - total}
         if not fields.isdisjoint(TOP):
-            best, ids = (logits / speech.temperature).topk(speech.top_k or 0)
-            found |= {TOP[0]: ids, TOP[1]: best - (logits / speech.temperature).logsumexp(-1, keepdim=True)}
+            log_p = (logits / speech.temperature).log_softmax(-1)
+            best, ids = log_p.topk(speech.top_k or 0)
+            found |= {TOP[0]: ids, TOP[1]: best, TOP[2]: log_p.scatter(-1, ids, -math.inf).logsumexp(-1)}
         if draws is not None:
             log_p = (logits / speech.temperature).log_softmax(-1)
             ids, weights = _sampled(log_p.exp(), draws)
