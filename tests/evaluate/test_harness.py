@@ -59,17 +59,72 @@ def test_every_layout_of_the_papers(llama, files):
     context = "Rain: A tree The tree"
     sums = [log_p(model, context, f" {ending}")[0] for ending in ("sings.", "sees a house.", "a", "b")]
     assert found["hellaswag"]["acc"] == 100 * (max(sums) == sums[1])
+    letters = [
+        total / length for total, length in zip(sums, map(len, ("sings.", "sees a house.", "a", "b")), strict=True)
+    ]
+    assert found["hellaswag"]["acc_norm"] == 100 * (max(letters) == letters[1])
     ends = [log_p(model, "One. Two. Three. Four.", f" {ending}")[0] for ending in ("Five.", "A house.")]
     assert found["storycloze_2016"]["acc"] == 100 * (ends[0] > ends[1])
     assert {found[name]["exact_match"] for name in ("nq_open", "webqs", "triviaqa")} == {0.0}
 
 
-def test_a_folder_with_examples(llama, tmp_path):
+@pytest.fixture
+def prompts(monkeypatch):
+    """Whatever the harness asks a model."""
+    from lm_eval.models.huggingface import HFLM
+
+    asked = []
+
+    def answer(self, requests, **settings):
+        asked.extend(request.args[0] for request in requests)
+        return [self.answer for _ in requests]
+
+    monkeypatch.setattr(HFLM, "generate_until", answer)
+    monkeypatch.setattr(HFLM, "answer", "", raising=False)
+    return asked
+
+
+@pytest.mark.parametrize(("answer", "right"), [("the tree", 100.0), ("The Tree.", 100.0), ("a house", 0.0)])
+def test_exact_match_of_answers(llama, files, prompts, monkeypatch, answer, right):
+    """One of the answers that count, whatever its case and stops; nothing else."""
+    from lm_eval.models.huggingface import HFLM
+
+    monkeypatch.setattr(HFLM, "answer", answer)
+    nq = next(one for one in files if one.startswith("nq_open"))
+    assert score_tasks(load_language(f"hf:{llama()}"), find_tasks([nq]))["nq_open"]["exact_match"] == right
+
+
+def test_examples_come_from_their_own_file(llama, prompts, tmp_path):
     (tmp_path / "train.jsonl").write_text("\n".join([json.dumps(FILES["nq_open"][0])] * 3))
     (tmp_path / "validation.jsonl").write_text(json.dumps({"question": "who sees", "answer": ["the house"]}))
-    tasks = find_tasks([f"nq_open:{tmp_path}"], shots=1)
-    found = score_tasks(load_language(f"hf:{llama()}"), tasks, shots=1, limit=1)
-    assert found["nq_open"]["exact_match"] in (0.0, 100.0)
+    tasks = find_tasks([f"nq_open:{tmp_path}"], shots=2)
+    score_tasks(load_language(f"hf:{llama()}"), tasks, shots=2)
+    (prompt,) = prompts
+    assert prompt.count("who sings") == 2
+    assert prompt.count("who sees") == 1
+    assert "the house" not in prompt
+
+
+def test_a_task_with_examples_of_its_own_accord_needs_their_file(llama, prompts, tmp_path):
+    """gsm8k asks for five; of one file they would be the questions themselves, with their answers."""
+    rows = [{"question": f"What is {n} + 1?", "answer": f"It is {n + 1}. #### {n + 1}"} for n in range(6)]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    asked = f"gsm8k:{tmp_path / 'all.jsonl'}"
+    with pytest.raises(
+        UserError, match=r"task 'gsm8k': the 5 examples .* come from files train..., and .* or --shots 0"
+    ):
+        find_tasks([asked])
+    score_tasks(load_language(f"hf:{llama()}"), find_tasks([asked], shots=0), shots=0)
+    assert len(prompts) == 6
+    assert not any("####" in prompt for prompt in prompts)
+
+
+def test_a_task_of_questions_alone_has_no_examples(files):
+    lambada = next(one for one in files if one.startswith("lambada"))
+    with pytest.raises(
+        UserError, match="the 1 examples before a question would be questions that are scored: give --shots 0"
+    ):
+        find_tasks([lambada], shots=1)
 
 
 def test_mistakes(llama, files, tmp_path):
@@ -78,8 +133,8 @@ def test_mistakes(llama, files, tmp_path):
     nq = next(one for one in files if one.startswith("nq_open"))
     for asked, shots, message in (
         (f"hellaswig:{tmp_path}/hellaswag.jsonl", None, "unknown task 'hellaswig': did you mean 'hellaswag'"),
-        (nq, 2, "task 'nq_open': examples come from a training file"),
-        (f"nq_open:{tmp_path / 'empty'}", None, "needs files test... or validation..."),
+        (nq, 2, "task 'nq_open': the 2 examples before a question come from files train..., and .* has none"),
+        (f"nq_open:{tmp_path / 'empty'}", None, "needs files validation..., test..."),
         ("lambada", None, "task 'lambada': write NAME:FILE or NAME:FOLDER"),
         (f"lambada_openai:{tmp_path / 'nowhere'}", None, "there is no .*nowhere"),
     ):

@@ -38,6 +38,13 @@ def family():
             "phi": lambda: transformers.PhiForCausalLM(
                 transformers.PhiConfig(**COMMON, intermediate_size=64, bos_token_id=1, eos_token_id=2)
             ),
+            "mixtral": lambda: transformers.MixtralForCausalLM(transformers.MixtralConfig(**WIDE, num_local_experts=4)),
+            "lfm2": lambda: transformers.Lfm2ForCausalLM(
+                transformers.Lfm2Config(**WIDE, layer_types=["conv", "full_attention"])
+            ),
+            "bloom": lambda: transformers.BloomForCausalLM(
+                transformers.BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4)
+            ),
         }
         return builders[name]().eval()
 

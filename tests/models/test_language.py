@@ -27,7 +27,7 @@ def few(bytewise):
     return transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(made)), eos_token="!")
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2", "cohere", "granite", "gpt2", "neox", "opt", "phi"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "cohere", "granite", "gpt2", "neox", "opt", "phi", "mixtral"])
 @torch.no_grad()
 def test_documents_in_blocks_are_those_documents_alone(name, bytewise, family):
     """Three documents in two blocks; the logits of each are what transformers gives for it alone."""
@@ -65,6 +65,14 @@ def test_a_model_that_mixes_documents_is_refused(bytewise, family):
     body.base_model.forward = mixed
     with pytest.raises(UserError, match="cannot keep documents in one block apart"):
         LanguageModel(body, few(bytewise), name="test")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["lfm2", "bloom"])
+def test_models_that_mix_documents_a_little_are_refused(name, dtype, bytewise, family):
+    """Convolutions over the end of a document, or none of the masks: with few weights by less than rounding to bfloat16."""
+    with pytest.raises(UserError, match="cannot keep documents in one block apart"):
+        LanguageModel(family(name).to(dtype), few(bytewise), name="test")
 
 
 def test_saved_and_loaded(llama, tmp_path):

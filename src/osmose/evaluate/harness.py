@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from osmose.errors import UserError, check, missing_extra, unknown
@@ -20,6 +21,8 @@ SHARES = ("acc", "acc_norm", "exact_match", "em", "f1", "contains")
 """Metrics that are shares of the questions, of which more is better."""
 _ANSWER = 256
 """Tokens of an answer at most, the harness's own number; half of what the model takes where that is less."""
+_SPLITS = ("training_split", "validation_split", "test_split")
+"""Keys of a task that name parts of its data; examples come from the first that is there, where the task says nothing else."""
 _SUFFIXES = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
 
@@ -45,8 +48,9 @@ def find_tasks(asked: Sequence[str], shots: int | None = None) -> list[HarnessTa
 
     Args:
         asked: each with a file of its data in the layout they have on the hub (.jsonl, .parquet, .csv), or a folder with files
-            train..., validation... and test....
-        shots: examples before each question, from the training file; None: as many as the task says.
+            that begin with the names of its parts: train..., validation..., test....
+        shots: examples before each question; None: as many as the task says. They never come from the file that is scored but
+            where the task itself has it so, and the harness leaves out the question that is asked.
 
     Raises:
         UserError: for what is not so written, a name that the harness does not have, missing files, or a missing extra.
@@ -65,7 +69,9 @@ def find_tasks(asked: Sequence[str], shots: int | None = None) -> list[HarnessTa
         if not path.exists():
             raise UserError(f"task '{one}': there is no {path}; check the path")
         definition = _definition(Path(lm_eval.__file__).parent / "tasks", name)
-        found.append(HarnessTask(name, definition, _files(name, path, shots), _format(name, path)))
+        found.append(
+            HarnessTask(name, definition, _files(name, path, _settings(definition), shots), _format(name, path))
+        )
     return found
 
 
@@ -126,6 +132,8 @@ def score_tasks(
                 bootstrap_iters=0,
                 log_samples=False,
             )
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"tasks {', '.join(names)}: memory is full: lower batch_size ({batch_size})") from error
         except Exception as error:  # of many kinds: what a template, a function or a reader finds missing
             reason = " ".join(str(error).split())[:200]
             raise UserError(
@@ -136,7 +144,7 @@ def score_tasks(
 
 def _definition(everything: Path, name: str) -> Path:
     """The harness's file that defines a task."""
-    line = re.compile(rf"^task: ['\"]?{re.escape(name)}['\"]?\s*$", re.MULTILINE)
+    line = re.compile(rf"^[\"']?task[\"']?: [\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
     for path in sorted(everything.rglob("*.yaml")):
         if line.search(path.read_text(errors="replace")):
             return path
@@ -151,25 +159,46 @@ def _format(name: str, place: Path) -> str:
     raise UserError(f"task '{name}': {place} holds none of {', '.join(_SUFFIXES)}: convert its data")
 
 
-def _files(name: str, place: Path, shots: int | None) -> dict[str, list[str]]:
-    """The files of each split; a single file is the one to be scored, whatever the task calls it."""
-    if place.is_file():
-        if shots:
-            raise UserError(
-                f"task '{name}': examples come from a training file: give a folder with train... and test... files"
-            )
-        return {split: [str(place)] for split in ("train", "validation", "test")}  # the training file is not looked at
+class _Plain(yaml.SafeLoader):
+    """Reads the harness's files without the functions that they name."""
+
+
+_Plain.add_multi_constructor("!", lambda loader, suffix, node: None)
+
+
+def _settings(definition: Path) -> dict[str, Any]:
+    """What a task's file says, and the files that it includes."""
+    settings = yaml.load(definition.read_text(), _Plain)
+    included = settings.pop("include", None)
+    return {**_settings(definition.parent / included), **settings} if included else settings
+
+
+def _files(name: str, place: Path, task: Mapping[str, Any], shots: int | None) -> dict[str, list[str]]:
+    """The files of each part of a task's data; a single file is the part to be scored, whatever the task calls it."""
+    config = task.get("fewshot_config") or {}
+    own = task.get("fewshot_split") or config.get("split")
+    parts = [part for part in (own, *(task.get(key) for key in _SPLITS)) if part] or ["train", "validation", "test"]
+    scored, examples = task.get("test_split") or task.get("validation_split") or "test", parts[0]
     found: dict[str, list[str]] = {}
-    for file in sorted(place.iterdir()):
-        split = next((one for one in ("train", "validation", "test") if file.stem.startswith(one)), None)
-        if split and file.suffix in _SUFFIXES:
-            found.setdefault(split, []).append(str(file))
-    if not found.keys() & {"validation", "test"} or (shots and "train" not in found):
+    for file in [place] if place.is_file() else sorted(place.iterdir()):
+        part = next((one for one in (*parts, "test", "validation") if file.stem.startswith(one)), None)
+        part = scored if place.is_file() else part
+        if part and file.suffix in _SUFFIXES:
+            found.setdefault(part, []).append(str(file))
+    asked = found.get(scored) or found.get("test") or found.get("validation")
+    if asked is None:
+        raise UserError(f"task '{name}': {place} needs files {scored}..., test... or validation...")
+    shots = task.get("num_fewshot") or 0 if shots is None else shots
+    apart = "samples" in config or (own and own == task.get("test_split"))  # the harness leaves out the question
+    if shots and not apart and found.get(examples, asked) == asked:
+        reason, cure = f"come from files {examples}..., and {place} has none", f"{examples}... and {scored}... files"
+        if examples == scored:
+            reason, cure = "would be questions that are scored", ""
         raise UserError(
-            f"task '{name}': {place} needs files test... or validation...{' and train...' if shots else ''}"
+            f"task '{name}': the {shots} examples before a question {reason}: give "
+            f"{f'a folder with {cure}, or ' if cure else ''}--shots 0"
         )
-    scored = found.get("test") or found["validation"]
-    return {"train": scored, "validation": scored, "test": scored} | found
+    return {part: found.get(part, asked) for part in parts}
 
 
 def _plain(numbers: Mapping[str, Any]) -> dict[str, float]:

@@ -115,16 +115,20 @@ class LanguageModel(Model):
 
     def forward(self, x: Tensor) -> TokenStates:
         """Hidden states of tokens and documents, int64 [B, 2, L]."""
+        return TokenStates(self._states(x, self._masked))
+
+    def _states(self, x: Tensor, masked: bool) -> Tensor:
+        """With documents told apart by a mask, or by positions that begin anew."""
         tokens, documents = x.unbind(1)
         places = torch.arange(tokens.shape[1], device=x.device)
         begins = torch.ones_like(documents, dtype=torch.bool)
         begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
         positions = places - (places * begins).cummax(1).values
-        mask = _mask(documents, self.body.dtype) if self._masked else None
-        said = self.body.base_model(
+        mask = _mask(documents, self.body.dtype) if masked else None
+        hidden: Tensor = self.body.base_model(
             input_ids=tokens, position_ids=positions, attention_mask=mask, use_cache=False, return_dict=True
-        )
-        return TokenStates(said.last_hidden_state)
+        ).last_hidden_state
+        return hidden
 
     def answer(self, x: Tensor) -> Tensor:
         """The logits [B, vocabulary] of what comes after the last token."""
@@ -227,19 +231,39 @@ class LanguageModel(Model):
                 "output embeddings: its head cannot be taught without holding all logits; give another model"
             )
         x = torch.stack([tokens, (torch.arange(10, device=self.device) >= 4).long()])[None]
-        for self._masked in (False, True):
+        for masked in (False, True):
             try:
-                apart = self(x).hidden.squeeze(0)
+                apart = self._states(x, masked).squeeze(0)
+                if (apart - torch.cat(alone)).abs().max() <= near * apart.abs().max() and not self._leaks(x, masked):
+                    self._masked = masked
+                    break
             except (RuntimeError, ValueError, TypeError):  # it takes no positions, or no mask
                 continue
-            if (apart - torch.cat(alone)).abs().max() <= near * apart.abs().max():
-                break
         else:
             raise UserError(
                 f"'{self.name}' ({type(self.body).__name__}) cannot keep documents in one block apart: give a model whose "
                 "attention takes a mask"
             )
         self.train(was_training)
+
+    @torch.enable_grad()
+    def _leaks(self, x: Tensor, masked: bool) -> bool:
+        """Whether the second document of a block depends at all on the first: its gradient in the first's embeddings is not 0."""
+        embeddings: list[Tensor] = []
+
+        def keep(layer: nn.Module, given: Any, made: Tensor) -> Tensor:
+            embeddings.append(made.detach().requires_grad_())
+            return embeddings[-1]
+
+        hook = self.body.get_input_embeddings().register_forward_hook(keep)
+        try:
+            hidden = self._states(x, masked)
+        finally:
+            hook.remove()
+        second = hidden[:, x[0, 1] > 0].float()
+        weights = torch.linspace(-1, 1, second.numel(), device=second.device).cos().view_as(second)
+        (gradient,) = torch.autograd.grad((weights * second).sum(), embeddings[0])
+        return bool(gradient[:, x[0, 1] == 0].count_nonzero())
 
     def _alone(self, tokens: Tensor) -> Tensor:
         hidden: Tensor = self.body.base_model(
