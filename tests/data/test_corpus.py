@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from osmose.data.corpus import _training as training
 from osmose.data.corpus import load_passages, load_text
+from osmose.data.lesson import lesson
 from osmose.errors import UserError
 
 pre_tokenizers = pytest.importorskip("tokenizers.pre_tokenizers")
@@ -198,7 +198,7 @@ def test_blocks_on_disk_are_cut_once_and_again_when_anything_changes(bytewise, t
     write(tmp_path / "text", "test.jsonl", "three")
     cache = tmp_path / "cache"
     cut = []
-    monkeypatch.setattr("osmose.data.corpus._training", lambda *given: cut.append(1) or training(*given))
+    monkeypatch.setattr("osmose.data.corpus.lesson", lambda *given: cut.append(1) or lesson(*given))
     settings = {"length": 8, "heldout": 0, "cache": str(cache)}
 
     def load(**changes):
@@ -222,6 +222,33 @@ def test_blocks_on_disk_are_cut_once_and_again_when_anything_changes(bytewise, t
     (tmp_path / "text" / "train.jsonl").rename(tmp_path / "text" / "train-1.jsonl")
     assert load() == (3, "<start>six")  # another name, the same size and time
     assert not list(cache.glob("*.part"))
+
+
+@pytest.mark.parametrize("cache", [None, "cache"])
+def test_prompts_longer_than_a_block_are_counted(bytewise, tmp_path, cache):
+    """Of blocks of 8 positions a start takes one: "what" leaves 3 for the answer, "whatever" nothing."""
+    rows = [{"prompt": "what", "completion": one} for one in ("abc", "abcd", "abcdefgh")]
+    write(
+        tmp_path / "text",
+        "train.jsonl",
+        *rows,
+        {"prompt": "whatever", "completion": "x"},
+        "a text as long as it may be",
+    )
+    write(tmp_path / "text", "test.jsonl", "three")
+    for _ in range(2):
+        corpus = load_text(
+            f"text:{tmp_path / 'text'}", bytewise, length=8, heldout=0, cache=cache and str(tmp_path / cache)
+        )
+        assert corpus.cut == {"shortened": 3, "emptied": 1}
+    everything = "".join(decoded_blocks(bytewise, corpus))
+    assert everything.count("what") == 3
+    assert "whatever" not in everything
+
+
+def decoded_blocks(tokenizer, corpus):
+    inputs = corpus.train.inputs.read(torch.arange(len(corpus.train)))
+    return [tokenizer.decode(row.tolist()) for row in inputs[:, 0]]
 
 
 def test_processes_that_share_a_cache_cut_once(bytewise, prose, tmp_path):

@@ -26,6 +26,20 @@ def test_all_kinds_of_files_in_the_order_of_their_names(tmp_path):
     assert found[4].place == f"{tmp_path}/deeper/c.jsonl, line 2"
 
 
+def test_what_runs_write_is_no_text(tmp_path):
+    for name in (
+        "a.txt",
+        "run/recipe.yaml",
+        "run/metrics.jsonl",
+        "run/deeper/b.txt",
+        "cache/text-1/blocks.i32",
+        "cache/text-1/about.json",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert text_files(tmp_path) == [tmp_path / "a.txt"]
+
+
 def test_one_file_and_a_byte_order_mark(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfhello")
     assert list(read_documents(tmp_path / "a.txt")) == [Document("hello", "", f"{tmp_path}/a.txt")]
@@ -35,6 +49,7 @@ def test_one_file_and_a_byte_order_mark(tmp_path):
     ("name", "content", "message"),
     [
         ("a.txt", b"abc\xff", "a.txt is not UTF-8: byte 3 is 0xff; convert it, for example with iconv"),
+        ("a.txt", b"\xef\xbb\xbfabc\xff", "a.txt is not UTF-8: byte 6 is 0xff"),
         ("a.jsonl", b'{"text": "x"}\n{"text": "\xff"}', "a.jsonl is not UTF-8: byte 24 is 0xff; convert it"),
         ("a.txt", b" \n", "a.txt is empty: leave it out"),
         ("a.jsonl", b'{"text": "x"}\n{"text": ""}', "a.jsonl, line 2 is empty: leave it out"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -63,6 +64,8 @@ class Corpus:
         test: cuts the test part into tokens; nothing of it is scored before the call.
         content: the whole training part.
         documents: how many each part has, by "train", "heldout" and "test".
+        cut: how many training documents with prompts were longer than a block: those that lost their end, "shortened"; and those
+            of which nothing was left to be learned, "emptied", which are not there.
         fingerprint: hash of all blocks and labels of the training part, the same for every `fraction`.
     """
 
@@ -72,6 +75,7 @@ class Corpus:
     test: Callable[[], Passages]
     content: tuple[Split, ...]
     documents: Mapping[str, int]
+    cut: Mapping[str, int]
     fingerprint: str
 
 
@@ -98,16 +102,17 @@ def load_text(
         "length": length, "separator": separator, "heldout": heldout, "test": test, "split_seed": split_seed,
     }  # fmt: skip
     parts = split_documents(name, **cutting)
-    training = (_training(read, tokenizer) for read in _tokenised(parts["train"], tokenizer))
+    cut: Counter[str] = Counter()
+    training = _training(parts["train"], tokenizer, length, cut)
     if cache is None:
         whole = _split(pack(training, length, padding=_end(tokenizer)))
-        found = fingerprint(whole)
+        about: dict[str, Any] = {"fingerprint": fingerprint(whole), "cut": cut}
     else:
         filled = rows(training, length)
         some = iter(lambda: list(islice(filled, _SOME)), [])
         blocks = (_split(fill(each, length, padding=_end(tokenizer))) for each in some)
-        key = {"format": 1, "text": identity(name), "tokenizer": _identity(tokenizer), **cutting}
-        whole, found = kept_blocks(Path(cache).expanduser(), key, length, blocks)
+        key = {"format": 2, "text": identity(name), "tokenizer": _identity(tokenizer), **cutting}
+        whole, about = kept_blocks(Path(cache).expanduser(), key, length, blocks, {"cut": cut})
     assert whole.labels is not None
     if not bool(learned(whole.labels).any()):
         raise UserError(
@@ -125,7 +130,8 @@ def load_text(
         test=lambda: _passages(scored, tokenizer, length),
         content=(whole,),
         documents={part: each.count for part, each in parts.items()},
-        fingerprint=found,
+        cut=about["cut"],
+        fingerprint=about["fingerprint"],
     )
 
 
@@ -202,12 +208,20 @@ def _last_word(text: str) -> tuple[int, int]:
     return (0, 0) if word is None else (start + word.start(1), start + word.end(1))
 
 
-def _training(read: _Read, tokenizer: Any) -> Tokens:
-    ids, learned = read.ids, read.learned
-    if read.lesson.framed:
-        ids = np.concatenate([[_start(tokenizer)], ids, [_end(tokenizer)]]).astype(np.int32)
-        learned = np.concatenate([[True], learned, [True]])
-    return Tokens(ids, None if learned.all() else learned)
+def _training(documents: Iterable[Document], tokenizer: Any, length: int, cut: Counter[str]) -> Iterator[Tokens]:
+    """Documents as they are learned; what `Corpus.cut` says is counted on the way."""
+    for read in _tokenised(documents, tokenizer):
+        ids, learned = read.ids, read.learned
+        if read.lesson.framed:
+            ids = np.concatenate([[_start(tokenizer)], ids, [_end(tokenizer)]]).astype(np.int32)
+            learned = np.concatenate([[True], learned, [True]])
+        if learned.all():
+            yield Tokens(ids)
+        elif learned[1:length].any():
+            cut["shortened"] += bool(learned[length:].any())
+            yield Tokens(ids, learned)
+        else:
+            cut["emptied"] += 1
 
 
 def _identity(tokenizer: Any) -> str:

@@ -21,14 +21,17 @@ from osmose.files import cannot_write, folder_name, whole_folder
 _ABOUT, _INPUTS, _LABELS = "about.json", "blocks.i32", "labels.i32"
 
 
-def kept_blocks(cache: Path, key: Mapping[str, Any], length: int, parts: Iterable[Split]) -> tuple[Split, str]:
-    """The blocks under a key, cut and written where they are not there, and their fingerprint.
+def kept_blocks(
+    cache: Path, key: Mapping[str, Any], length: int, parts: Iterable[Split], more: Mapping[str, Any]
+) -> tuple[Split, dict[str, Any]]:
+    """The blocks under a key, cut and written where they are not there; and their "fingerprint", with what else is known of them.
 
     Args:
         cache: the folder with all such blocks; 12 bytes a token are written.
         key: plain values that everything in the blocks depends on.
         length: tokens of a block.
         parts: cuts them, some at a time; gone through only where they are not there.
+        more: plain values that are known once all are cut, to be kept beside them.
 
     Raises:
         UserError: when they cannot be written.
@@ -40,10 +43,10 @@ def kept_blocks(cache: Path, key: Mapping[str, Any], length: int, parts: Iterabl
             cache.mkdir(parents=True, exist_ok=True)
             with _alone(folder.with_suffix(".lock")):  # of several processes one cuts, and the others wait for it
                 if _about(folder, length) is None:
-                    _write(folder, key, parts)
+                    _write(folder, key, parts, more)
             about = _about(folder, length)
         if about is not None:
-            return _read(folder, about["blocks"], length), about["fingerprint"]
+            return _read(folder, about["blocks"], length), about
     except OSError as error:
         raise cannot_write(folder, error) from error
     raise UserError(f"{folder} does not hold what was written there: remove it, or name another data.cache")
@@ -85,7 +88,7 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _write(folder: Path, key: Mapping[str, Any], parts: Iterable[Split]) -> None:
+def _write(folder: Path, key: Mapping[str, Any], parts: Iterable[Split], more: Mapping[str, Any]) -> None:
     with whole_folder(folder) as part:
         blocks, length = 0, 0
         with (part / _INPUTS).open("wb") as inputs, (part / _LABELS).open("wb") as labels:
@@ -94,5 +97,6 @@ def _write(folder: Path, key: Mapping[str, Any], parts: Iterable[Split]) -> None
                 inputs.write(some.inputs.read(torch.arange(len(some))).numpy().data)
                 labels.write(some.labels.numpy().data)
                 blocks, length = blocks + len(some), some.labels.shape[1]
-        about = {"key": dict(key), "blocks": blocks, "fingerprint": fingerprint(_read(part, blocks, length))}
+        found = fingerprint(_read(part, blocks, length))
+        about = {"key": dict(key), "blocks": blocks, "fingerprint": found, **more}
         (part / _ABOUT).write_text(json.dumps(about, indent=1))

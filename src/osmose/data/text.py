@@ -1,5 +1,6 @@
 """Documents from text files, JSON lines and parquet."""
 
+import codecs
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from osmose.errors import UserError, missing_extra
 
 SUFFIXES = (".txt", ".jsonl", ".json", ".parquet")
 _FIELDS = "'text', or 'prompt' and 'completion', or 'messages'"
+_WRITTEN = ("recipe.yaml", "blocks.i32")
+"""What stands in folders of runs and of kept blocks, which hold no text."""
 _NAMES = ("text", "prompt", "completion", "messages")
 
 
@@ -31,13 +34,18 @@ class Document:
 
 
 def text_files(path: Path) -> list[Path]:
-    """The file of text, or those in a folder and those below it, in the order of their names.
+    """The file of text, or those in a folder and below it, in the order of their names, but for what runs wrote there.
 
     Raises:
         UserError: when there are none.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+        written = {folder for name in _WRITTEN for folder in (found.parent for found in path.rglob(name))}
+        files = sorted(
+            file
+            for file in path.rglob("*")
+            if file.suffix in SUFFIXES and written.isdisjoint(file.parents) and file.is_file()
+        )
         if not files:
             raise UserError(f"{path} holds no text: give a folder or file of {', '.join(SUFFIXES)}")
         return files
@@ -98,8 +106,10 @@ def _decoded(file: Path) -> Iterator[tuple[int, str]]:
     start = 0
     with file.open("rb") as opened:
         for number, line in enumerate(opened, start=1):
+            if not start and line.startswith(codecs.BOM_UTF8):
+                start, line = len(codecs.BOM_UTF8), line.removeprefix(codecs.BOM_UTF8)
             try:
-                yield number, line.decode("utf-8" if start else "utf-8-sig")
+                yield number, line.decode()
             except UnicodeDecodeError as error:
                 raise UserError(
                     f"{file} is not UTF-8: byte {start + error.start} is 0x{line[error.start]:02x}; convert it, for example with "

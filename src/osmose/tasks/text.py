@@ -97,14 +97,19 @@ class TextTask(Task):
             raise UserError(
                 "key 'sharded' spreads weights that train, and with method.lora few do: leave one of them out"
             )
-        notes = []
+        notes, settings = [], _settings(self.recipe)
         everyone = {"student": self.student, **self.teachers}
         sizes = {who: model.vocabulary for who, model in everyone.items()}
         if len(set(sizes.values())) > 1:
             text = ", ".join(f"{who} {size}" for who, size in sizes.items())
             notes.append(f"vocabularies are padded to different sizes ({text}): the tokens that all have are compared")
         assert self.data.train.labels is not None
-        parts = self.data.documents
+        parts, cut = self.data.documents, self.data.cut
+        if cut.get("shortened") or cut.get("emptied"):
+            notes.append(
+                f"{cut.get('shortened', 0)} documents with prompts are longer than a block and lose their end; "
+                f"{cut.get('emptied', 0)}, whose prompts fill one, are left out: data.length is {settings.length}"
+            )
         notes.append(
             f"{parts['train']} documents to train on, {parts['heldout']} held out, {parts['test']} for the test; "
             f"{len(self.data.train)} blocks of {self.data.train.inputs.shape[-1]} tokens, "
