@@ -177,6 +177,7 @@ def prepare(
     engine.evaluate = task.score(lambda: _student(method), fabric)
     if engine.evaluate is None and any(player.plateau for player in engine.players.values()):
         raise UserError(f"schedule plateau needs held-out samples, {recipe.data.name} has none: set data.heldout")
+    method.moving(engine.clock())  # a method may refuse a run of this length
     for note in notes:
         progress.message(f"note: {note}")
     return engine

@@ -111,6 +111,35 @@ def test_damaged_rows_are_named_by_file_and_line(write, file, old, new, message,
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("1\t", " \t", "line 2: it names no user"),
+        ("\t5", "\t1e39", "its rating '1e39' is no number"),
+        ("\t5", "\t1_0", "its rating '1_0' is no number"),
+    ],
+)
+def test_what_python_would_take_for_a_name_or_a_number(old, new, message, tmp_path):
+    (tmp_path / "a.item").write_text("item_id:token\tclass:token_seq\n3\tWar\n")
+    (tmp_path / "a.inter").write_text("user_id:token\titem_id:token\trating:float\n" + "1\t3\t5\n".replace(old, new, 1))
+    with pytest.raises(UserError, match=message):
+        read_ratings(tmp_path)
+
+
+def test_names_are_told_apart_without_the_space_around_them_and_may_be_long(tmp_path):
+    (tmp_path / "a.item").write_text(f"item_id:token\tclass:token_seq\n3\tWar\n{'9' * 5000}\tWar\n")
+    (tmp_path / "a.inter").write_text("user_id:token\titem_id:token\trating:float\n1\t3\t5\n 1\t3 \t4\n")
+    with pytest.raises(UserError, match="line 3: its user has rated this item before"):
+        read_ratings(tmp_path)
+
+
+def test_the_file_of_genres_is_missing(tmp_path):
+    hundred_thousand(tmp_path)
+    (tmp_path / "u.genre").unlink()
+    with pytest.raises(UserError, match="has u.data and u.item but no u.genre, which names the genres: add it"):
+        read_ratings(tmp_path)
+
+
 def test_folders_without_ratings(tmp_path):
     with pytest.raises(UserError, match=r"holds no ratings: give a folder with NAME.inter and NAME.item, u.data"):
         read_ratings(tmp_path)

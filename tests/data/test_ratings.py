@@ -55,3 +55,14 @@ def test_mistakes(settings, message, ratings):
 def test_a_folder_that_is_not_there():
     with pytest.raises(UserError, match="data set 'ratings:nowhere': there is no folder nowhere; give the folder"):
         load_ratings("ratings:nowhere")
+
+
+def test_a_genre_without_ratings_in_the_test_part_is_refused_at_once(tmp_path):
+    """One rating of item 1, the only one of its genre, which is in no part but one."""
+    (tmp_path / "a.item").write_text("item_id:token\tclass:token_seq\n1\tRare\n2\tWar\n")
+    rows = ["1\t1\t5", *(f"{user}\t2\t3" for user in range(1, 40))]
+    (tmp_path / "a.inter").write_text("\n".join(["user_id:token\titem_id:token\trating:float", *rows, ""]))
+    name = f"ratings:{tmp_path}"
+    seeds = [seed for seed in range(40) if 0 in load_ratings(name, split_seed=seed, heldout=0).train.index]
+    with pytest.raises(UserError, match="has no ratings of genre 'Rare' in its test part: choose another share"):
+        load_ratings(name, split_seed=seeds[0], heldout=0, genre="Rare")

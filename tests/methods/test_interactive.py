@@ -154,7 +154,33 @@ def test_gradients_pass_the_frozen_teacher_into_both_sides():
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
 
 
-def test_noise_is_that_of_the_clock_and_moves_what_the_teacher_hears():
+def test_noise_is_added_to_what_the_teacher_hears():
+    """Of a stream of its own in each round, in the equations written out."""
+    method, teacher = build(noise=0.5, rounds=2, relative=False, message_weight=0.0, state_weight=0.0)
+    g, h = method.student_side, method.teacher_side
+    _, t_g = low_high(method.student)
+    interact, u = 0.0, t_g
+    for number in (1, 2):
+        heard = hear(h, speak(g, u))
+        with CLOCK.stream(f"interactive/noise/{number}"):
+            heard = heard + 0.5 * torch.randn_like(heard)
+        u = method.student.body.layers[1:](hear(g, speak(h, teacher.body.layers[1:](heard))))
+        interact = interact + ((u - t_g) ** 2).mean()
+    torch.testing.assert_close(method(batch(), CLOCK).parts["interact"], interact.detach())
+
+
+def test_noise_leaves_the_students_dropout_alone():
+    """A deviation of almost nothing gives almost what none gives."""
+    losses = []
+    for noise in (0.0, 1e-6):
+        method, _ = build(noise=noise)
+        method.student.body.layers[1].register_forward_hook(lambda layer, given, made: F.dropout(made, 0.5))
+        torch.manual_seed(5)
+        losses.append(method(batch(), CLOCK).parts["interact"])
+    torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
+
+
+def test_noise_is_that_of_the_clock():
     method, _ = build(noise=0.5)
     losses = [method(batch(), clock).parts["interact"] for clock in (CLOCK, CLOCK, Clock(**{**vars(CLOCK), "step": 1}))]
     assert losses[0] == losses[1] != losses[2]
@@ -206,19 +232,29 @@ def test_only_encoders_and_decoders_move_in_their_steps(execute, tmp_path):
     seen = {}
 
     def keep(self, clock):
-        if clock.step in (2, 10):
+        if clock.step in (1, 10):
             seen[clock.step] = {name: value.clone() for name, value in self.state_dict().items()}
-        digest.setdefault("before", self.teacher.network.digest())
         digest["after"] = self.teacher.network.digest()
+
+    def before(self, shapes, numbers, fit=Interactive.fit_to):
+        digest["before"] = self.teacher.network.digest()
+        fit(self, shapes, numbers)
 
     digest = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Interactive, "after_step", keep)
+        patch.setattr(Interactive, "fit_to", before)
         execute(tmp_path / "run", **settings)
-    moved = {name for name, value in seen[2].items() if not torch.equal(value, seen[10][name])}
+    moved = {name for name, value in seen[1].items() if not torch.equal(value, seen[10][name])}
     assert moved
     assert all(name.startswith(("student_side.", "teacher_side.")) for name in moved)
     assert digest["before"] == digest["after"]
+
+
+def test_a_warm_up_as_long_as_the_run_leaves_no_folder(execute, tmp_path):
+    with pytest.raises(UserError, match="method.warmup takes 90 and 0 steps, and the run has"):
+        execute(tmp_path / "run", student="fresh:zoo:vit-xs", method={"name": "interactive", "warmup": {"student": 90}})
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("at", [3, 9, 12])
@@ -317,7 +353,8 @@ def test_mistakes(settings, message):
 
 def test_settings_of_messages_and_warm_up_are_checked():
     for make, message in (
-        (lambda: Message(width=0), "key 'method.message.width' is 0: set it to at least 1"),
+        (lambda: Message(width=0, norm=False), "key 'method.message.width' is 0: set it to at least 1"),
+        (lambda: Message(width=1), "key 'method.message.width' is 1: set it to at least 2"),
         (lambda: Message(depth=-1), "key 'method.message.depth' is -1: set it to at least 0"),
         (lambda: Warmup(student=-1), "key 'method.warmup.student' is -1: set it to at least 0"),
         (

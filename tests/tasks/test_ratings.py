@@ -126,12 +126,13 @@ def test_partitions_of_ratings_teach_beside_states(name, rate, tmp_path):
 def test_networks_that_have_seen_the_test_part_are_refused(rate, ratings, tmp_path):
     rate("teacher")
     settings = {"teacher": f"file:{tmp_path / 'teacher'}", "method": {"name": "distill"}}
-    for change in ({"split_seed": 1}, {"test": 0.3}):
+    for change in ({"split_seed": 1}, {"test": 0.3}, {"heldout": 0.2}, {"heldout": 0}):
         with pytest.raises(
-            UserError, match="or has seen ratings of its test part: train it anew on these, with the same data"
+            UserError,
+            match="or has seen ratings of its test or held-out part: train it anew on these, with the same data",
         ):
             rate("student", data={"name": ratings, **change}, **settings)
-    rate("student", data={"name": ratings, "heldout": 0.2, "genre": "War"}, **settings)
+    rate("student", data={"name": ratings, "fraction": 0.5, "genre": "War"}, **settings)
 
 
 class Mean(nn.Module):
@@ -158,7 +159,7 @@ def test_a_module_of_the_users(rate):
     ("settings", "message"),
     [
         ({"student": "zoo:cnn-s"}, "'zoo:cnn-s' takes images, and ratings:"),
-        ({"student": Mean(items=5)}, "fails on users and items, int64 [B, 2] (index out of range in self): give a module"),
+        ({"student": Mean(items=19)}, "fails on users and items, int64 [B, 2] (index out of range in self): give a module"),
         ({"method": {"name": "hard"}, "teacher": STUDENT}, "method hard needs images and ratings:"),
         ({"method": {"name": "contrastive"}, "teacher": STUDENT}, "method contrastive compares classes"),
         ({"method": {"name": "language"}}, "method language does not work on ratings:"),

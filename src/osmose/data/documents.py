@@ -179,5 +179,5 @@ def _from_hub(name: str) -> Any:
     path, _, configuration = name.partition(",")
     try:
         return datasets.load_dataset(path, configuration or None)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:  # RuntimeError: a script
         raise UserError(f"cannot load {TEXT}{HUB}{name}: {' '.join(str(error).split())[:300]}") from None

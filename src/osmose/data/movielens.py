@@ -68,7 +68,7 @@ class _Rows:
                 for number, line in enumerate(lines, start=1):
                     if not line.strip():
                         continue
-                    row = self.cut(line.rstrip("\n"))
+                    row = [field.strip() for field in self.cut(line.rstrip("\n"))]
                     fields = fields or len(row)
                     if len(row) != fields:
                         raise self.damaged(number, f"it has {len(row)} fields, where {fields} were expected")
@@ -91,6 +91,9 @@ class _Rows:
             if not set(known) & set(names):
                 raise UserError(f"{self.file} has no column {' or '.join(known)}, only {', '.join(names)}: add it")
         return [names.index(next(name for name in known if name in names)) for known in wanted]
+
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,10 @@ def _recbole(folder: Path) -> _Layout | None:
 
 def _hundred_thousand(folder: Path) -> _Layout | None:
     ratings, items, names = (folder / name for name in ("u.data", "u.item", "u.genre"))
-    if not (ratings.exists() and items.exists() and names.exists()):
+    if not (ratings.exists() and items.exists()):
         return None
+    if not names.exists():
+        raise UserError(f"{folder} has u.data and u.item but no u.genre, which names the genres: add it")
     genres = [row[0] for _, row in _Rows(names, _bars, "latin-1", 2)]
 
     def flagged(row: list[str]) -> list[str]:
@@ -197,6 +202,8 @@ def _table(layout: _Layout) -> RatingTable:
     pairs, stars, lines = array("q"), array("f"), array("q")
     user, item, rating = layout.columns
     for line, row in _behind(layout.ratings, heading=layout.heading):
+        if not row[user]:
+            raise layout.ratings.damaged(line, "it names no user")
         if row[item] not in items:
             raise layout.ratings.damaged(line, f"its item {row[item]} is not among the items")
         value = _number(row[rating])
@@ -228,6 +235,8 @@ def _genres(layout: _Layout) -> dict[str, list[str]]:
     """The genres of each item."""
     found: dict[str, list[str]] = {}
     for line, row in _behind(layout.items, heading=layout.heading):
+        if not row[layout.name]:
+            raise layout.items.damaged(line, "it names no item")
         if row[layout.name] in found:
             raise layout.items.damaged(line, f"its item {row[layout.name]} was there before")
         try:
@@ -264,14 +273,21 @@ def _places(order: Sequence[str], found: dict[str, int]) -> np.ndarray:
 
 def _ordered(names: dict[str, int]) -> tuple[str, ...]:
     """Names in an order that the file does not change: numbers by size, others by letters."""
-    return tuple(sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name)))
+
+    def key(name: str) -> tuple[bool, int, str, str]:
+        digits = name.lstrip("0") if name.isdecimal() else ""
+        return not name.isdecimal(), len(digits), digits, name
+
+    return tuple(sorted(names, key=key))
 
 
 def _number(text: str) -> float:
+    """The number that a text is; NaN where it is none, or none that float32 holds."""
     try:
-        return float(text)
+        value = math.nan if "_" in text else float(text)
     except ValueError:
         return math.nan
+    return value if abs(value) <= _LARGEST else math.nan
 
 
 def _is_utf8(file: Path) -> bool:

@@ -29,8 +29,8 @@ class Ratings:
         users: how many users there are.
         features: float32 [items, genres], 1 where an item is of a genre.
         genres: the genres' names, in order.
-        tables: digest of all users and items, in order, of the features, and of the test part: networks that were made for other
-            ones do not fit, or have seen what is to test them.
+        tables: digest of all users and items, in order, of the features, and of the test and held-out parts: networks that were
+            made for other ones do not fit, or have seen what they are to be tested or chosen by.
         train: what may be learned from.
         heldout: what choices are made on; None when nothing is held out.
         test: gives the test part.
@@ -84,23 +84,28 @@ def load_ratings(
         _, train = _divide(train, fraction, split_seed, "ratings/fraction")
     kept = _of_genre(table, genre, name)
 
-    def part(rows: Tensor, which: str) -> Split:
+    def of_genre(rows: Tensor, which: str) -> Tensor:
         rows = rows[kept[rows]]
         if not len(rows):
             what = f"of genre '{genre}' " if genre else ""
             raise UserError(f"{name} has no ratings {what}in its {which} part: choose another share, or give more")
+        return rows
+
+    def part(rows: Tensor) -> Split:
         return Split(MemoryInputs(table.pairs[rows]), table.stars[rows], rows)
+
+    tests = of_genre(tested, "test")
 
     return Ratings(
         name,
         len(table.users),
         table.features,
         table.genres,
-        _digest(table, table.pairs[tested]),
-        part(train, "training"),
-        None if held is None else part(held, "held-out"),
-        lambda: part(tested, "test"),
-        (Split(MemoryInputs(table.pairs[whole]), table.stars[whole], whole),),
+        _digest(table, tested, everything[:0] if held is None else held),
+        part(of_genre(train, "training")),
+        None if held is None else part(of_genre(held, "held-out")),
+        lambda: part(tests),
+        (part(whole),),
     )
 
 
@@ -130,15 +135,20 @@ def _of_genre(table: RatingTable, genre: str | None, name: str) -> Tensor:
     """Booleans [N]: which ratings are of items of a genre, or all of them."""
     if genre is None:
         return torch.ones(len(table.stars), dtype=torch.bool)
-    of_items = table.features[table.pairs[:, 1]] > 0
+    items = table.pairs[:, 1]
     if genre not in table.genres:
-        counts = dict(zip(table.genres, of_items.sum(0).tolist(), strict=True))
+        rated = torch.bincount(items, minlength=len(table.items)).float() @ (table.features > 0).float()
+        counts = dict(zip(table.genres, map(int, rated.tolist()), strict=True))
         known = ", ".join(f"{one} ({counts[one]} ratings)" for one in sorted(counts, key=lambda one: -counts[one]))
         raise UserError(f"{name} has no genre '{genre}': it has {known or 'none'}")
-    return of_items[:, table.genres.index(genre)]
+    return (table.features[:, table.genres.index(genre)] > 0)[items]
 
 
-def _digest(table: RatingTable, tested: Tensor) -> str:
-    names = json.dumps([table.users, table.items, table.genres]).encode()
-    kept = tested[(tested[:, 0] * len(table.items) + tested[:, 1]).argsort()]
-    return hashlib.sha256(names + table.features.numpy().tobytes() + kept.numpy().tobytes()).hexdigest()
+def _digest(table: RatingTable, *parts: Tensor) -> str:
+    """Of users, items, genres, and the pairs of some parts, in whatever order the files have them."""
+    content = hashlib.sha256(json.dumps([table.users, table.items, table.genres]).encode())
+    content.update(table.features.numpy().tobytes())
+    for rows in parts:
+        pairs = table.pairs[rows]
+        content.update(pairs[(pairs[:, 0] * len(table.items) + pairs[:, 1]).argsort()].numpy().tobytes())
+    return content.hexdigest()

@@ -73,6 +73,12 @@ class Attention(Guided):
                     f"layers of '{network.name}' give one place, where no attention can be: use method feature"
                 )
         self.layouts = list(zip(student, teacher, strict=True))
+        for ours, theirs in self.layouts:
+            if ours.count != theirs.count and not (ours.grid and theirs.grid):
+                raise UserError(
+                    f"layers give {ours.count} and {theirs.count} tokens that are not places of a grid, whose "
+                    "attention cannot be compared: name layers that give as many, or feature maps"
+                )
 
     def guide(
         self, student: list[Tensor], teacher: list[Tensor], batch: Batch, clock: Clock

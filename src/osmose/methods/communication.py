@@ -28,7 +28,8 @@ class Message:
     norm: bool = True
 
     def __post_init__(self) -> None:
-        check(self.width >= 1, "method.message.width", self.width, "at least 1")
+        least = 2 if self.norm else 1  # of one number a normalisation leaves nothing
+        check(self.width >= least, "method.message.width", self.width, f"at least {least}")
         check(self.depth >= 0, "method.message.depth", self.depth, "at least 0")
 
 

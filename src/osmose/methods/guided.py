@@ -179,6 +179,11 @@ def _layout(network: Network, field: str, shape: tuple[int, ...]) -> Layout:
     state = network.tried(shape).field(field)
     if state is None:
         raise UserError(f"'{network.name}' gives no {field}: name a layer")
+    image = (network.preprocessing.size or shape[-2:]) if network.preprocessing else (1, 1)
     return Layout.of(
-        state, channels_last=network.channels_last, where=f"layer '{field.removeprefix(STATES)}' of '{network.name}'"
+        state,
+        channels_last=network.channels_last,
+        where=f"layer '{field.removeprefix(STATES)}' of '{network.name}'",
+        image=(image[0], image[1]),
+        front=getattr(network.body, "num_prefix_tokens", None),
     )

@@ -180,11 +180,8 @@ class Interactive(Guided):
         weights, losses = self.weights, {}
         said = _Said(self.student_side, self.teacher_side, student, teacher)
         if weights["interact"] and self.rounds:
-            with clock.stream("interactive/noise"):
-                losses["interact"] = (
-                    weights["interact"],
-                    self._interact(student[0], student[1], said("student", self.speak_from)),
-                )
+            question = said("student", self.speak_from)
+            losses["interact"] = weights["interact"], self._interact(student[0], student[1], question, clock)
         if weights["messages"]:
             pairs = ((said("student", level), said("teacher", level)) for level in _LEVELS)
             losses["messages"] = (weights["messages"], torch.stack([mean_square(*pair) for pair in pairs]).sum())
@@ -192,11 +189,15 @@ class Interactive(Guided):
             losses["states"] = (weights["states"], self._own_states(student[0], teacher[0], said))
         return losses
 
-    def _interact(self, low: Tensor, high: Tensor, question: Tensor) -> Tensor:
+    def _interact(self, low: Tensor, high: Tensor, question: Tensor, clock: Clock) -> Tensor:
         """The sum over rounds of what the student's state and what comes back of it differ by."""
         errors = []
         for left in reversed(range(self.rounds)):
-            answer = self.teacher_side.speak(self._interpreted(self.teacher_side.hear(question)), "high")
+            heard = self.teacher_side.hear(question)
+            if self.noise:
+                with clock.stream(f"interactive/noise/{self.rounds - left}"):
+                    heard = heard + self.noise * torch.randn_like(heard)
+            answer = self.teacher_side.speak(self._interpreted(heard), "high")
             back = self.student_side.hear(answer).to(low.dtype)
             made = self.student_part(back) if left or self.interact_on == "high" else back
             pairs = {"high": (made, high), "low": (back, low), "messages": (answer, question)}
@@ -209,8 +210,6 @@ class Interactive(Guided):
 
     def _interpreted(self, heard: Tensor) -> Tensor:
         """What the teacher's high part makes of a low state, in the arithmetic of frozen networks."""
-        if self.noise:
-            heard = heard + self.noise * torch.randn_like(heard)
         with torch.autocast(heard.device.type, torch.bfloat16, enabled=self.teacher.mixed):
             return self.teacher_part(heard.float()).float()
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Self
 
 import torch
@@ -98,7 +99,7 @@ class Layout:
         if self.grid is None or to.grid is None:
             return mean.expand(-1, to.count, -1)
         image = tokens[:, self.front :].unflatten(1, self.grid)
-        down, across = (_resized(*sides, tokens) for sides in zip(self.grid, to.grid, strict=True))
+        down, across = (_resized(*sides, tokens.dtype, tokens.device) for sides in zip(self.grid, to.grid, strict=True))
         places = torch.einsum("pi,qj,bijd->bpqd", down, across, image).flatten(1, 2)
         return torch.cat([mean.expand(-1, to.front, -1), places], 1) if to.front else places
 
@@ -116,9 +117,10 @@ def _grid(count: int, image: tuple[int, int]) -> tuple[int, int] | None:
     return None
 
 
-def _resized(before: int, after: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=64)
+def _resized(before: int, after: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Weights [after, before] that average places along an axis, or interpolate linearly between their centres."""
-    weights = torch.zeros(after, before, dtype=like.dtype)
+    weights = torch.zeros(after, before, dtype=dtype)
     for place in range(after):
         if after <= before:
             first, end = place * before // after, -(-(place + 1) * before // after)
@@ -128,4 +130,4 @@ def _resized(before: int, after: int, like: Tensor) -> Tensor:
             left = min(int(centre), before - 1)
             weights[place, left] += 1 - (centre - left)
             weights[place, min(left + 1, before - 1)] += centre - left
-    return weights.to(like.device)
+    return weights.to(device)

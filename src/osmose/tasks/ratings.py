@@ -146,12 +146,11 @@ def load_rating_network(name: Any, data: Ratings, *, seed: int = 0, stream: str 
     own = (network.architecture or {}).get("arguments", {}).get("tables", data.tables)
     if own != data.tables:
         raise UserError(
-            f"'{network.name}' was made for other users or items than those of {data.name}, or has seen ratings of its test "
-            "part: train it anew on these, with the same data.test and data.split_seed"
+            f"'{network.name}' was made for other users or items than those of {data.name}, or has seen ratings of its test or "
+            "held-out part: train it anew on these, with the same data.test, data.heldout and data.split_seed"
         )
-    sample = data.train.subset(torch.tensor([0]))
     try:
-        network.eval()(sample.inputs.read(torch.tensor([0])))
+        network.eval()(torch.tensor([[0, 0], [data.users - 1, len(data.features) - 1]]))
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
