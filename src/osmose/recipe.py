@@ -536,6 +536,7 @@ def _mapping(text: str, name: str) -> Plain:
     return values
 
 
+@cache
 def _parser(cls: type, skip: frozenset[str] = frozenset()) -> jsonargparse.ArgumentParser:
     """The parser of a section; what `data` may hold depends on its name, so that has one of its own."""
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
@@ -545,18 +546,18 @@ def _parser(cls: type, skip: frozenset[str] = frozenset()) -> jsonargparse.Argum
 
 
 def _typed(cls: type, section: Mapping[str, Any], prefix: str, skip: frozenset[str] = frozenset()) -> Plain:
-    """Keyword arguments for `cls` from plain values, each key checked on its own so that an error can name it."""
+    """Keyword arguments for `cls` from plain values; where they are refused, each key is tried so that an error can name it."""
     _check_keys(cls, section, prefix, skip)
     parser = _parser(cls, skip)
-    for key, value in section.items():
-        try:
-            parser.parse_object({key: value})
-        except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-            raise UserError(_wrong_type(_dotted(prefix, key), key, value, str(error))) from None
     with warnings.catch_warnings():
         try:
             return dict(vars(parser.instantiate(parser.parse_object(dict(section)))))
         except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+            for key, value in section.items():
+                try:
+                    parser.parse_object({key: value})
+                except (jsonargparse.ArgumentError, TypeError, ValueError) as wrong:
+                    raise UserError(_wrong_type(_dotted(prefix, key), key, value, str(wrong))) from None
             raise _own(error) from None
 
 

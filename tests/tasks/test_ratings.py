@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import osmose
-from osmose import api
+from osmose import api, grid
 from osmose.data.ratings import load_ratings
 from osmose.errors import UserError
 from osmose.models import load_model
@@ -133,6 +133,15 @@ def test_networks_that_have_seen_the_test_part_are_refused(rate, ratings, tmp_pa
         ):
             rate("student", data={"name": ratings, **change}, **settings)
     rate("student", data={"name": ratings, "fraction": 0.5, "genre": "War"}, **settings)
+
+
+@pytest.mark.parametrize(
+    ("study", "runs"), [("movielens-teachers", 6), ("interactive-settings", 264), ("interactive-movielens", 1200)]
+)
+def test_packaged_studies_are_whole(study, runs, ratings, monkeypatch, tmp_path):
+    (tmp_path / "movielens").symlink_to(ratings.removeprefix("ratings:"))
+    monkeypatch.chdir(tmp_path)
+    assert len(grid.expand(grid.load(study))) == runs
 
 
 class Mean(nn.Module):
