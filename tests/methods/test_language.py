@@ -413,6 +413,25 @@ def test_updates_of_low_rank_train_and_are_folded_in(speak, llama, tmp_path):
     assert all(parameter.requires_grad for parameter in result.student.parameters())
 
 
+def test_updates_of_narrow_weights_are_wide(speak, llama, tmp_path):
+    """The base stays what it is in bfloat16; what is added to it is not rounded to that."""
+    pytest.importorskip("peft")
+    result = speak(
+        tmp_path / "run",
+        student=f"hf:{llama(1)},dtype=bfloat16",
+        method={"lora": {"rank": 2, "alpha": 8}, "optimiser": {"lr": 0.05}},
+    )
+    before = load_language(f"hf:{llama(1)},dtype=bfloat16").body.state_dict()
+    after = load_language(f"file:{tmp_path / 'run'}").body.state_dict()
+    assert {value.dtype for value in after.values()} == {torch.float32}
+    changed = {name for name in before if not torch.equal(before[name].float(), after[name])}
+    assert changed == {name for name in before if "_proj" in name}
+    for name in changed:
+        assert not torch.equal(after[name].bfloat16().float(), after[name])
+        assert torch.linalg.matrix_rank(after[name] - before[name].float(), rtol=1e-3) <= 2
+    assert result.numbers["perplexity_after"] < result.numbers["perplexity_before"]
+
+
 def test_an_adapted_run_goes_on_to_the_last_bit(speak, after_step, tmp_path):
     pytest.importorskip("peft")
     speak(tmp_path / "whole", method={"lora": {"rank": 2}})

@@ -173,6 +173,8 @@ class LanguageModel(Model):
     def adapt(self, rank: int, alpha: int) -> None:
         """Freeze all weights and give every linear layer but the head an update of low rank that trains (arXiv 2106.09685).
 
+        Updates are in float32, also of narrow weights.
+
         Args:
             rank: of the updates.
             alpha: the updates are scaled by alpha / rank.
@@ -186,9 +188,14 @@ class LanguageModel(Model):
             raise missing_extra("updates of low rank need", "language") from error
         settings = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
         inject_adapter_in_model(settings, self.body)
+        for parameter in self.body.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
 
     def settle(self) -> None:
-        """Updates of low rank are added to the weights that they are of."""
+        """Updates of low rank are added to the weights that they are of, all of which are wide then."""
+        if hasattr(self.body, "peft_config"):
+            self.body.float()
         for path, layer in list(self.body.named_modules()):
             if hasattr(layer, "get_base_layer"):
                 layer.merge()

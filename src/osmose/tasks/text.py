@@ -54,8 +54,10 @@ class TextTask(Task):
         student = load("student", name)
         if getattr(student.body, "is_loaded_in_4bit", False):
             raise UserError(f"student {name} has weights of 4 bits, which do not train: leave bits out")
-        if student.body.dtype != torch.float32:
-            raise UserError(f"student {name} has narrow weights, which small steps do not change: leave dtype out")
+        if student.body.dtype != torch.float32 and recipe.method.get("lora") is None:
+            raise UserError(
+                f"student {name} has narrow weights, which small steps do not change: leave dtype out, or give method.lora"
+            )
         teachers = {role: load(role, name) for role, name in recipe.roles.items()}
         for role, teacher in teachers.items():
             _check_tokens(f"teacher {recipe.roles[role]}", teacher, f"student {name}", student)
