@@ -19,7 +19,7 @@ class Chosen:
     Attributes:
         score: the best score so far.
         epoch: the epoch after which it was reached, from 1; 0 before the first evaluation.
-        weights: for each product its tensors by name, on the CPU.
+        weights: for each product its tensors by name, on the CPU, in the process that keeps them.
         waited: epochs since then or since the last reduction of the schedule "plateau".
         reductions: how often that schedule has lowered the rate.
         method: for that schedule the method's whole state after the best epoch; else empty.
@@ -32,14 +32,17 @@ class Chosen:
     reductions: int = 0
     method: dict[str, Any] = field(default_factory=dict)
 
-    def update(self, score: float, epoch: int, method: Method, *, whole: bool = False) -> None:
-        """Take in the score after `epoch`; when it is the best, keep the products' weights and, if `whole`, all state."""
+    def update(self, score: float, epoch: int, method: Method, *, keep: bool = True, whole: bool = False) -> None:
+        """Take in the score after `epoch`; when it is the best, `keep` the products' weights and, if `whole`, all state."""
         self.waited += 1
         if score > self.score:
             self.score, self.epoch, self.waited = score, epoch, 0
+            found = {name: network.state_dict() for name, network in method.products().items()}
+            products = unsharded(found, keep=keep)
             self.weights = {
-                name: {key: value.detach().cpu().clone() for key, value in unsharded(network.state_dict()).items()}
-                for name, network in method.products().items()
+                name: {key: value.detach().cpu().clone() for key, value in weights.items()}
+                for name, weights in products.items()
+                if keep
             }
             self.method = copy.deepcopy(method.state_dict()) if whole else {}
 

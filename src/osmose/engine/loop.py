@@ -141,11 +141,14 @@ class Engine:
         self.step += 1
 
     def state(self) -> dict[str, Any]:
-        """Everything a checkpoint keeps, but for the place in the run folder's files; where it is sharded all processes ask."""
+        """Everything a checkpoint keeps, but for the place in the run folder's files; where it is sharded all processes ask, and
+        the first one gets it."""
+        keep = self.fabric.is_global_zero
+        optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
         return {
             "step": self.step,
-            "method": unsharded(self.method.state_dict()),
-            "optimisers": {name: unsharded(optimiser.state_dict()) for name, optimiser in self.optimisers.items()},
+            "method": unsharded(self.method.state_dict(), keep=keep),
+            "optimisers": unsharded(optimisers, keep=keep),
             "meter": self.meter.state(),
             "chosen": vars(self.chosen),
             "frozen": self._digests(),
@@ -192,7 +195,8 @@ class Engine:
         with gathered(self.module):
             numbers = self.evaluate()
         self._write({"step": self.step, "epoch": epoch, **numbers})
-        self.chosen.update(next(iter(numbers.values())), epoch, self.method, whole=bool(self.plateaus))
+        keep, whole = self.fabric.is_global_zero, bool(self.plateaus)
+        self.chosen.update(next(iter(numbers.values())), epoch, self.method, keep=keep, whole=whole)
         if any(self.chosen.waited >= plateau.patience for plateau in self.plateaus):
             self.chosen.reduce(self.method, self.optimisers)
 

@@ -21,9 +21,19 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     return module
 
 
-def unsharded(values: Any) -> Any:
-    """The same mappings and lists, with tensors that are spread gathered on the CPU; every process must call it."""
-    return tree_map(lambda one: one.full_tensor().cpu() if isinstance(one, DTensor) else one, values)
+def unsharded(values: Any, *, keep: bool = True) -> Any:
+    """The same mappings and lists, with tensors that are spread gathered on the CPU, one after another.
+
+    Every process must call it; one that does not `keep` them has None in their place, and never holds more than one.
+    """
+
+    def whole(one: Any) -> Any:
+        if not isinstance(one, DTensor):
+            return one
+        gathered = one.full_tensor()
+        return gathered.cpu() if keep else None
+
+    return tree_map(whole, values)
 
 
 def spread(values: Mapping[str, Any], like: Mapping[str, Tensor]) -> dict[str, Any]:
