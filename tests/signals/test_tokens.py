@@ -56,6 +56,18 @@ def test_the_top_tokens(model, batch, logits, temperature):
     assert isinstance(said, TopTokens)
     assert torch.equal(said.ids, best.indices.flatten(0, 1))
     near(said.log_probabilities, best.values.flatten(0, 1))
+    near(said.rest.exp(), 1 - best.values.exp().sum(-1).flatten())
+
+
+def test_states_are_kept_under_one_key_whatever_the_student_has_of_the_tokens(model):
+    """And what is said of tokens under another for each size of the common vocabulary."""
+    keys = []
+    for fields in ([HIDDEN], [HIDDEN, KNOWN]):
+        for vocabulary in (None, 257):
+            frozen = FrozenLanguage(model, vocabulary=vocabulary)
+            frozen.expect(fields)
+            keys.append(frozen.key)
+    assert keys == [{}, {}, {}, {"vocabulary": 257}]
 
 
 def test_hidden_states_give_all_logits(model, batch, logits):

@@ -94,9 +94,10 @@ class FrozenLanguage(Speaker):
 
     @property
     def key(self) -> dict[str, Any]:
-        """The form of its speech, where it is not all that it says."""
+        """The form of its speech, where it is not all that it says, and the tokens it speaks of, where they are not all it has."""
         key: dict[str, Any] = {} if self.speech.fields == (HIDDEN,) else {"speech": asdict(self.speech)}
-        return key if self.vocabulary == self.network.vocabulary else {**key, "vocabulary": self.vocabulary}
+        whole = self.vocabulary == self.network.vocabulary or set(self.fields) <= {HIDDEN}
+        return key if whole else {**key, "vocabulary": self.vocabulary}
 
     def encodings(self, shape: tuple[int, ...], dtype: str, top_k: int | None) -> dict[str, Encoding]:
         """How each of `fields` is kept on disk; tokens as whole numbers, all else in the given type."""
