@@ -295,6 +295,8 @@ def test_ones_own_models_by_import_in_every_command(start, grey, tmp_path):
     process = start("study", "study.yaml", "--output", "study", *own)
     _, err = process.communicate()
     assert process.returncode == 0, err
+    made_by = "`osmose study study.yaml --import own.py --output study`"
+    assert made_by in (tmp_path / "study" / "table.md").read_text()
     (run,) = (tmp_path / "study" / "runs").glob("*/student.safetensors")
     process = start("evaluate", f"file:{run}", "--data", grey, "--json", *own)
     out, err = process.communicate()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("scipy")
-import pyarrow.parquet as pq
 
 PLACE = Path(__file__).parent.parent / "benchmarks" / "genre_table.py"
 

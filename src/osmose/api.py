@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from osmose import execution, grid
+from osmose import execution, grid, user_code
 from osmose import recipe as recipes
 from osmose.candidates import Model, best_device, labelled_part, load_candidate, load_candidates
 from osmose.data import Dataset, load_data
@@ -160,7 +160,9 @@ def study(
     relative = os.path.relpath(place)
     file = os.path.relpath(study) if isinstance(study, str | Path) and Path(study).exists() else study
     source = f"{relative}/study.yaml" if isinstance(study, Mapping) else file
-    numbers = grid.run(values, place, command=f"osmose study {source} --output {relative}", jobs=jobs, quiet=quiet)
+    own = [f"--import {os.path.relpath(path)}" for path in user_code.imported]
+    command = " ".join(["osmose study", str(source), *own, "--output", relative])
+    numbers = grid.run(values, place, command=command, jobs=jobs, quiet=quiet)
     failed = numbers.pop("failed")
     if failed:
         raise UserError(

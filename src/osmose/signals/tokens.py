@@ -94,7 +94,7 @@ class FrozenLanguage(Speaker):
 
     @property
     def key(self) -> dict[str, Any]:
-        """The form of its speech, where it is not all that it says, and the tokens it speaks of, where they are not all it has."""
+        """The form of its speech, where it is not all that it says, and of how many tokens it is, where it has others."""
         key: dict[str, Any] = {} if self.speech.fields == (HIDDEN,) else {"speech": asdict(self.speech)}
         whole = self.vocabulary == self.network.vocabulary or set(self.fields) <= {HIDDEN}
         return key if whole else {**key, "vocabulary": self.vocabulary}
