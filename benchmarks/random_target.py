@@ -1,6 +1,6 @@
 """The control of study default-pair: as many samples as the partition gives to each network there, but any ones.
 
-    osmose study benchmarks/random_target.yaml --import benchmarks/random_target.py --output results/default-pair-control --jobs 2
+osmose study benchmarks/random_target.yaml --import benchmarks/random_target.py --output results/default-pair-control --jobs 2
 """
 
 from collections.abc import Sequence

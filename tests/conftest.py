@@ -55,6 +55,14 @@ def ratings_of(count=600, users=30, items=20):
     return [(*pair, one) for pair, one in zip(rows, stars, strict=True)], genres
 
 
+@pytest.fixture(autouse=True)
+def no_imported_files(monkeypatch):
+    """No test begins with what another one imported, which a study would name and import in its runs."""
+    from osmose import user_code
+
+    monkeypatch.setattr(user_code, "imported", [])
+
+
 @pytest.fixture(scope="session")
 def ratings(tmp_path_factory):
     """The name of 600 ratings of 20 items by 30 users, in RecBole's layout."""
