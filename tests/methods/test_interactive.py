@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from osmose import api
+from osmose import api, grid
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.engine.interrupt import Interrupted
@@ -112,6 +112,90 @@ def test_the_loss_is_its_equations_written_out(rounds, speak_from):
     for one, other in zip(ours, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     assert ("interact" in step.parts) == (rounds > 0)  # none leaves the consistency losses alone
+
+
+class Plain:
+    """A network of the zoo as two parts, with its states as tokens of a grid, by its own modules."""
+
+    def __init__(self, network):
+        body = network.body
+        self.vit = hasattr(body, "patches")
+        residual = hasattr(body, "blocks")
+        self.begin = (
+            (lambda x: body.patches(x) + body.position) if self.vit else body.stem if residual else nn.Identity()
+        )
+        self.prepare, self.layers = network.prepare, body.blocks if residual else body.layers
+        self.first_act = F.relu if residual else nn.Identity()
+        self.act = nn.Identity() if self.vit or residual else F.relu  # a plain CNN's stand between its layers
+
+    def low(self, x):
+        return self.layers[0](self.first_act(self.begin(self.prepare(x))))
+
+    def high(self, state):
+        for layer in self.layers[1:]:
+            state = layer(self.act(state))
+        return state
+
+    def tokens(self, state):
+        return state if self.vit else state.flatten(2).mT
+
+    def state(self, tokens, side):
+        return tokens if self.vit else tokens.mT.unflatten(2, (side, side))
+
+
+def resized(tokens, side):
+    """Tokens of a square grid, on another one: means of the places that a new one covers, or interpolated."""
+    here = round(tokens.shape[1] ** 0.5)
+    grid = tokens.mT.unflatten(2, (here, here))
+    if side > here:
+        return F.interpolate(grid, (side, side), mode="bilinear").flatten(2).mT
+    return F.adaptive_avg_pool2d(grid, side).flatten(2).mT
+
+
+@pytest.mark.parametrize(("student", "teacher"), [("cnn-s", "vit-s"), ("vit-s", "resnet-s"), ("resnet-s", "cnn-s")])
+def test_the_loss_between_families_is_its_equations_written_out(student, teacher):
+    """Feature maps and tokens, levels of other widths and grids, and a student that normalises by the batch."""
+    weights = {"interact_weight": 2.0, "message_weight": 3.0, "state_weight": 5.0}
+    method, taught_by = build(student, teacher, rounds=2, answers=Answers(labels=0.5), **weights)
+    method.train()
+    nets = {"g": Plain(copy.deepcopy(method.student)), "h": Plain(copy.deepcopy(taught_by).eval())}
+    sides = {"g": method.student_side, "h": method.teacher_side}
+    low = {who: net.low(X) for who, net in nets.items()}
+    high = {who: net.high(low[who]) for who, net in nets.items()}
+    grids = {who: [round(nets[who].tokens(s).shape[1] ** 0.5) for s in (low[who], high[who])] for who in nets}
+    assert grids["g"] != grids["h"]
+    common = min(map(min, grids.values()))
+
+    def speak(who, state, level):
+        act, second, norm = sides[who].encoder
+        tokens = nets[who].tokens(state)
+        first = sides[who].first[level]
+        return norm(second(act(resized(F.linear(tokens, first.weight, first.bias), common))))
+
+    def hear(who, message):
+        first, act, second = sides[who].decoder
+        return nets[who].state(resized(second(act(first(message))), grids[who][0]), grids[who][0])
+
+    question, interact = speak("g", high["g"], "high"), 0.0
+    for _ in range(2):
+        answer = speak("h", nets["h"].high(hear("h", question)), "high")
+        made = nets["g"].high(hear("g", answer))
+        interact = interact + relative(made, high["g"])
+        question = speak("g", made, "high")
+    levels = (("low", low), ("high", high))
+    same = sum(((speak("g", of["g"], level) - speak("h", of["h"], level)) ** 2).mean() for level, of in levels)
+    messages = [speak(who, low[who], "low") for who in nets]
+    own = sum(relative(hear(who, message), low[who]) for who in nets for message in messages)
+    labels = F.cross_entropy(copy.deepcopy(method.student)(X).logits, Y)
+    step = method(batch(), CLOCK)
+    torch.testing.assert_close(step.parts["interact"], interact.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(step.loss, 0.5 * labels + 2 * interact + 3 * same + 5 * own, rtol=1e-4, atol=1e-5)
+    step.loss.backward()
+    communicators = [one for side in sides.values() for one in side.parameters()]
+    given = [one.grad.clone() for one in communicators]
+    expected = torch.autograd.grad(2 * interact + 3 * same + 5 * own, communicators)
+    for ours, plain in zip(given, expected, strict=True):
+        assert (ours - plain).norm() < 1e-4 * plain.norm()
 
 
 @pytest.mark.parametrize("interact_on", ["high", "low", "messages"])
@@ -220,6 +304,22 @@ def test_the_warm_up_says_who_moves():
         "messages",
         "states",
     }
+
+
+@pytest.mark.parametrize(
+    ("study", "runs"), [("interactive-vit-fashion", 24), ("interactive-zoo", 36), ("interactive-cifar10", 24)]
+)
+def test_packaged_studies_are_whole(study, runs, monkeypatch, tmp_path):
+    for folder in ("cifar10", "runs"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    trained = load_model("fresh:zoo:vit-m", num_classes=10, channels=3, image_size=(32, 32))
+    trained.save(tmp_path / "runs" / "cifar10-vit")
+    cells = grid.expand(grid.load(study))
+    assert len(cells) == runs
+    assert {cell.recipe.seed for cell in cells} == {0, 1, 2}
+    sections = {cell.name.rsplit("-seed", 1)[0]: repr((cell.recipe.method, cell.recipe.teacher)) for cell in cells}
+    assert len(set(sections.values())) == len(cells) / 3 / (2 if study == "interactive-zoo" else 1)
 
 
 RUN = {"student": "fresh:zoo:vit-xs", "teacher": "fresh:zoo:cnn-xs", "epochs": 2, "batch_size": 40, "threads": 1}

@@ -69,17 +69,15 @@ TIMM = [
     pytest.param(
         f"fresh:timm:{name}", marks=pytest.mark.skipif(find_spec("timm") is None, reason="needs the extra 'vision'")
     )
-    for name in ("resnet18", "mobilenetv3_small_050")
+    for name in ("resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224")
 ]
 
 
-@pytest.mark.parametrize("name", [*(f"zoo:{name}" for name in ZOO if name != "mlp-xs"), "fresh:nix:vit", *TIMM])
-def test_it_is_the_rest_of_the_network(name):
-    network = load_model(name, num_classes=10, channels=1, image_size=(28, 28)).eval()
+def assert_the_rest(network, x):
+    """Both what a part gives and the gradient of its state are the whole network's."""
     layers = chain(network)
     low, high = layers[0], layers[-1]
-    part = Part(network, low, high, GREY)
-    x = torch.rand(5, *GREY, generator=torch.Generator().manual_seed(1))
+    part = Part(network, low, high, x.shape[1:])
     state, expected = states_of(network, low, high, x)
     given = state.detach().requires_grad_()
     found = part(given)
@@ -88,6 +86,25 @@ def test_it_is_the_rest_of_the_network(name):
     (found * weights).sum().backward()
     (expected_gradient,) = torch.autograd.grad((expected * weights).sum(), state)
     torch.testing.assert_close(given.grad, expected_gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*(f"zoo:{name}" for name in ZOO if name != "mlp-xs"), "fresh:nix:vit", *TIMM])
+def test_it_is_the_rest_of_the_network(name):
+    network = load_model(name, num_classes=10, channels=1, image_size=(28, 28)).eval()
+    assert_the_rest(network, torch.rand(5, *GREY, generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("family", ["resnet18", "vit"])
+def test_it_is_the_rest_of_a_module_of_torchvision(family):
+    models = pytest.importorskip("torchvision.models", exc_type=ImportError)
+    torch.manual_seed(0)
+    if family == "vit":
+        body = models.VisionTransformer(32, 8, num_layers=3, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=5)
+        nn.init.normal_(body.heads.head.weight)
+    else:
+        body = models.resnet18(num_classes=5)
+    x = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert_the_rest(load_model(body, channels=3, image_size=(32, 32)).eval(), x)
 
 
 def test_only_what_comes_behind_the_state_runs():

@@ -11,12 +11,18 @@ from torch import nn
 
 import osmose
 from osmose import api, grid
+from osmose.data.batch import Batch
 from osmose.data.ratings import load_ratings
+from osmose.engine.clock import Clock
 from osmose.errors import UserError
+from osmose.methods.feature import Feature
+from osmose.methods.guided import Answers
 from osmose.models import load_model
+from osmose.signals import Frozen
 from osmose.targets import partition
 
 ADAM = {"name": "adam", "lr": 0.01, "lr_batch": None, "weight_decay": 0.0}
+FACTS = {"users": 5, "items": 4, "genres": 2, "features": torch.eye(4, 2), "tables": "t", "mean": 3.0}
 STUDENT = "fresh:ratings:two-tower,width=4,hidden=8"
 
 
@@ -121,6 +127,28 @@ def test_partitions_of_ratings_teach_beside_states(name, rate, tmp_path):
     result = rate("student", teacher=f"file:{tmp_path / 'teacher'}", method=method)
     assert result.numbers["rmse_after"] < result.numbers["rmse_before"]
     assert result.numbers["taught_by"].endswith("labels (weight 1)")
+
+
+def test_beside_states_a_rating_is_taught_by_whoever_is_nearer():
+    def network(seed):
+        return load_model("fresh:ratings:two-tower,width=3,hidden=4", ratings=FACTS, seed=seed)
+
+    frozen = {"teacher1": Frozen(network(1)), "initial": Frozen(network(2))}
+    student = network(0)
+    answers = Answers(labels=0.0, kl=3.0, target="partition")
+    method = Feature(student, frozen, weight=0.0, answers=answers)
+    x = torch.tensor([[user, item] for user in range(5) for item in range(4)])
+    stars = torch.linspace(1, 5, 20)
+    method.fit_to([(2,)], torch.arange(20))
+    theirs, own = (frozen[role].network.eval()(x).logits.squeeze(1).detach() for role in ("teacher1", "initial"))
+    nearer = (theirs - stars).abs() < (own - stars).abs()
+    assert 2 < nearer.sum() < 18
+    expected = 3 * (student(x).logits.squeeze(1) - torch.where(nearer, theirs, own)).square().mean()
+    loss = method(Batch(torch.arange(20), 0, x, stars), Clock(step=0, steps_per_epoch=1, epochs=1, batch_size=20)).loss
+    torch.testing.assert_close(loss, expected)
+    found, plain = (torch.autograd.grad(one, list(student.parameters())) for one in (loss, expected))
+    for one, other in zip(found, plain, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_networks_that_have_seen_the_test_part_are_refused(rate, ratings, tmp_path):

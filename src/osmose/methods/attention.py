@@ -1,7 +1,7 @@
 """Attention transfer: where the student's activations are large is to be where the teacher's are (arXiv 1612.03928)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +11,7 @@ from osmose.engine.clock import Clock
 from osmose.engine.optimiser import Optimiser
 from osmose.errors import UserError, check
 from osmose.methods.guided import Answers, Guided, require_loss
-from osmose.models.chain import chain
+from osmose.models.chain import ends
 from osmose.models.layout import Layout
 from osmose.models.network import STATES, Network
 from osmose.signals import Frozen
@@ -49,8 +49,8 @@ class Attention(Guided):
         optimiser: Optimiser = Optimiser(),
     ) -> None:
         check(0 <= weight < math.inf, "method.weight", weight, "a number of at least 0")
-        ours = student_layers or _ends(student)
-        theirs = (teacher_layers or _ends(frozen["teacher1"].network)) if "teacher1" in frozen else ours
+        ours = student_layers or list(ends(student))
+        theirs = (teacher_layers or list(ends(frozen["teacher1"].network))) if "teacher1" in frozen else ours
         if len(ours) != len(theirs):
             raise UserError(
                 f"method.student_layers names {len(ours)} layers and method.teacher_layers {len(theirs)}: name as many"
@@ -94,8 +94,3 @@ def _attention(layout: Layout, state: Tensor, other: Layout) -> Tensor:
     if layout.count > other.count:
         squares = layout.spread(squares, other)
     return F.normalize(squares.squeeze(-1), dim=-1)
-
-
-def _ends(network: Network) -> list[str]:
-    layers: Sequence[str] = chain(network)
-    return [layers[0], layers[-1]]

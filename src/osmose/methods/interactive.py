@@ -15,7 +15,7 @@ from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import UserError, check
 from osmose.methods.communication import Communicator, Level, Message
 from osmose.methods.guided import Answers, Guided, mean_square, require_loss, summed
-from osmose.models.chain import chain
+from osmose.models.chain import ends
 from osmose.models.layout import Layout
 from osmose.models.network import STATES, Network
 from osmose.models.part import Part
@@ -113,8 +113,8 @@ class Interactive(Guided):
             ("state_weight", state_weight),
         ):
             check(0 <= value < math.inf, f"method.{name}", value, "a number of at least 0")
-        own = _ends(student, student_low, student_high)
-        paths = _ends(frozen["teacher1"].network, teacher_low, teacher_high) if "teacher1" in frozen else own
+        own = _cut(student, student_low, student_high)
+        paths = _cut(frozen["teacher1"].network, teacher_low, teacher_high) if "teacher1" in frozen else own
         super().__init__(
             student,
             frozen,
@@ -178,7 +178,7 @@ class Interactive(Guided):
         self, student: list[Tensor], teacher: list[Tensor], batch: Batch, clock: Clock
     ) -> dict[str, tuple[float, Tensor]]:
         weights, losses = self.weights, {}
-        said = _Said(self.student_side, self.teacher_side, student, teacher)
+        said = _Messages(self.student_side, self.teacher_side, student, teacher)
         if weights["interact"] and self.rounds:
             question = said("student", self.speak_from)
             losses["interact"] = weights["interact"], self._interact(student[0], student[1], question, clock)
@@ -213,7 +213,7 @@ class Interactive(Guided):
         with torch.autocast(heard.device.type, torch.bfloat16, enabled=self.teacher.mixed):
             return self.teacher_part(heard.float()).float()
 
-    def _own_states(self, student: Tensor, teacher: Tensor, said: "_Said") -> Tensor:
+    def _own_states(self, student: Tensor, teacher: Tensor, said: "_Messages") -> Tensor:
         messages = [said(who, "low") for who in ("student", "teacher")]
         sides = ((self.student_side, student), (self.teacher_side, teacher))
         errors = [
@@ -224,7 +224,7 @@ class Interactive(Guided):
         return torch.stack(errors).sum()
 
 
-class _Said:
+class _Messages:
     """What both networks say of their own states of a batch, each message once."""
 
     def __init__(
@@ -240,9 +240,9 @@ class _Said:
         return self._messages[who, level]
 
 
-def _ends(network: Network, low: str | None, high: str | None) -> tuple[str, str]:
+def _cut(network: Network, low: str | None, high: str | None) -> tuple[str, str]:
     """The layers behind the low and the high part, those that were named or those of a known family."""
     if low and high:
         return low, high
-    layers = chain(network)
-    return low or layers[0], high or layers[-1]
+    first, last = ends(network)
+    return low or first, high or last

@@ -32,3 +32,9 @@ def chain(network: Network) -> list[str]:
     raise UserError(
         f"'{network.name}' does not say which of its layers follow one another: name them in the method's section"
     )
+
+
+def ends(network: Network) -> tuple[str, str]:
+    """The first and the last of them."""
+    first, *_, last = chain(network)
+    return first, last
