@@ -261,7 +261,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         engine.feed.loader.kept = {}
         training = seconds_per_step(engine) * engine.clock().total
         evaluation = recipe.epochs * task.seconds_of_evaluation()
-    product = sum(tensor.nbytes for tensor in _student(engine.method).state_dict().values())
+    product = sum(tensor.nbytes for tensor in _student(engine.method).parameters())
     checkpoint = io.BytesIO()
     torch.save(engine.state(), checkpoint)
     disk = 2 * (checkpoint.tell() + product) + 2 * product

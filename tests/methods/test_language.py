@@ -14,6 +14,7 @@ pytest.importorskip("transformers")
 
 from osmose import api, execution, grid, recipe
 from osmose.data.batch import Batch
+from osmose.engine import checkpoint
 from osmose.engine.clock import Clock
 from osmose.engine.interrupt import Interrupted
 from osmose.errors import UserError
@@ -440,6 +441,34 @@ def test_an_adapted_run_goes_on_to_the_last_bit(speak, after_step, tmp_path):
         speak(tmp_path / "run", method={"lora": {"rank": 2}})
     speak(tmp_path / "run", method={"lora": {"rank": 2}})
     assert left(tmp_path / "run") == left(tmp_path / "whole")
+
+
+def test_checkpoints_of_an_adapted_run_hold_its_updates_alone(speak, after_step, tmp_path):
+    pytest.importorskip("peft")
+    settings = {"method": {"lora": {"rank": 2}}, "epochs": 4}
+    after_step(12, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        speak(tmp_path / "run", **settings)
+    state = checkpoint.newest(tmp_path / "run" / "checkpoints", print)
+    for weights in (state["method"], state["chosen"]["weights"]["student"]):
+        assert weights
+        assert all("lora_" in name for name in weights)
+
+
+def test_the_chosen_epoch_of_an_adapted_run_is_a_whole_model(speak, llama, tmp_path):
+    pytest.importorskip("peft")
+    method = {"lora": {"rank": 2}, "optimiser": {"lr": 0.3, "schedule": "constant"}}
+    result = speak(tmp_path / "run", method=method, epochs=6)
+    assert result.numbers["chosen"]["epoch"] < 6
+    base, last, chosen = (
+        load_language(name).body.state_dict()
+        for name in (f"hf:{llama(1)}", f"file:{tmp_path / 'run'}", f"hf:{tmp_path / 'run' / 'student-chosen'}")
+    )
+    assert base.keys() == last.keys() == chosen.keys()
+    for name in base:
+        adapted = "_proj" in name
+        assert torch.equal(chosen[name], base[name]) != adapted
+        assert torch.equal(chosen[name], last[name]) != adapted
 
 
 def test_activations_computed_again_give_the_same_gradients(models, batch):

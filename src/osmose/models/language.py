@@ -56,6 +56,7 @@ class LanguageModel(Model):
         super().__init__(body, name=name, architecture=None)
         self.tokenizer = tokenizer
         self._masked = False
+        self._stays: frozenset[str] = frozenset()
         if not getattr(tokenizer, "is_fast", False):
             raise UserError(
                 f"'{name}' has a tokenizer that does not tell where its tokens stand: give one of the fast kind"
@@ -173,7 +174,8 @@ class LanguageModel(Model):
     def adapt(self, rank: int, alpha: int) -> None:
         """Freeze all weights and give every linear layer but the head an update of low rank that trains (arXiv 2106.09685).
 
-        Updates are in float32, also of narrow weights.
+        Updates are in float32, also of narrow weights. From then on, until it is settled, they alone are its state: checkpoints
+        hold no weights that never change.
 
         Args:
             rank: of the updates.
@@ -191,6 +193,10 @@ class LanguageModel(Model):
         for parameter in self.body.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        self._stays = frozenset(self.state_dict()) - trained
+        self.register_state_dict_post_hook(_leave_out_what_stays)
+        self.register_load_state_dict_pre_hook(_fill_in_what_stays)
 
     def settle(self) -> None:
         """Updates of low rank are added to the weights that they are of, all of which are wide then."""
@@ -204,6 +210,7 @@ class LanguageModel(Model):
         if hasattr(self.body, "peft_config"):
             del self.body.peft_config
             self.body._hf_peft_config_loaded = False
+        self._stays = frozenset()
         self.requires_grad_(True)
 
     def restore(self, path: Path) -> None:
@@ -312,3 +319,17 @@ def _mask(documents: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(same.shape, dtype=dtype, device=documents.device).masked_fill_(~same, torch.finfo(dtype).min)[
         :, None
     ]
+
+
+def _leave_out_what_stays(model: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Of an adapted model the updates alone are state."""
+    assert isinstance(model, LanguageModel)
+    for name in model._stays:
+        del state[prefix + name]
+
+
+def _fill_in_what_stays(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """What an adapted model is given as its state lacks the weights that stay as they are."""
+    assert isinstance(model, LanguageModel)
+    own = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    state |= {prefix + name: own[name] for name in model._stays}
