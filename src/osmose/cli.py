@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"osmose: {error}", file=sys.stderr)
         _end_at_once_if_one_of_several(2)
         return 2
+    except SystemExit as stopped:  # another process has told the user why
+        if isinstance(stopped.code, int):
+            _end_at_once_if_one_of_several(stopped.code)
+        raise
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
@@ -59,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end_at_once_if_one_of_several(code: int) -> None:
-    """Leave without Python's clean-up: while the other processes end too, gloo's threads sometimes abort in it."""
+    """Leave without Python's clean-up: while the other processes end too, gloo's threads abort in it or wait for ever."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         sys.stdout.flush()

@@ -127,6 +127,7 @@ def test_a_module_with_its_tokenizer(bytewise, family):
         ("{llama}", "is a path: write hf:{llama}"),
         ("hf:{llama},layers=9", r"key 'layers of 'hf:.*' is 9: set it to a number from 1 to 4"),
         ("hf:{llama},head_dim=2", "option 'head_dim' of .* does not fit trained weights.*: write fresh:hf:"),
+        ("fresh:hf:{llama},num_attention_heads=3", "cannot load .*hidden size .* is not a multiple"),
         ("fresh:hf:{llama},layer=2", "unknown option of .*: 'layer': did you mean 'layers'"),
         ("fresh:hf:{llama},layers", "'layers' is no option: write KEY=VALUE"),
         ("hf:{empty}", "the folder has neither config.json nor a file of GGUF"),
