@@ -14,13 +14,16 @@ from osmose.models.layout import Layout
 from osmose.models.model import evaluating
 from osmose.models.network import Network
 
+_SHARPNESS = 8.0
+"""Of the attention of feature maps: normalised queries and keys of a head of 64 channels score 8 times their cosine."""
+
 
 def attention_distances(network: Network, split: Split, *, batch_size: int = 250) -> list[float]:
     """For each layer the mean distance, in pixels, between a place and those that it attends to, weighed by the attention.
 
     Of a transformer these are its own attentions between patches, over heads; tokens in front are left out. Of a network of
-    feature maps, which has none, each layer's map attends to itself, softmax(z z^T / sqrt(E)), every place normalised over
-    channels.
+    feature maps, which has none, each layer's map attends to itself, as a head of 64 channels would whatever their number is:
+    softmax(8 cos), of places less their mean over channels.
 
     Args:
         network: of the zoo, timm, or with layers `qkv` beside a number of heads.
@@ -64,8 +67,8 @@ def attention_distances(network: Network, split: Split, *, batch_size: int = 250
 def _queries(tokens: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Tensor]:
     """What the places of a grid ask and are asked by, [B, heads, N, E]."""
     if not heads:
-        normalised = F.layer_norm(tokens, (layout.width,)).unsqueeze(1)
-        return normalised, normalised
+        places = F.normalize(tokens - tokens.mean(-1, keepdim=True), dim=-1).unsqueeze(1)
+        return places * _SHARPNESS * math.sqrt(layout.width), places
     queries, keys, _ = tokens[:, layout.front :].unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     return queries, keys
 

@@ -120,7 +120,7 @@ class Dino(Method):
 
     def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
         seen = [looks(network, shapes) for network in self._networks]
-        self.maps = [first.layout.kind == "map" for first, *_ in seen]
+        self.maps = [first.is_map for first, *_ in seen]
         called = [network.name for network in self._networks]
         for number, network in enumerate(self._networks):
             name = f"{called[number]}#{called[:number].count(called[number])}"
@@ -211,11 +211,14 @@ class Dino(Method):
             self._require_answers(clock)
 
     def _require_answers(self, clock: Clock) -> None:
-        """Collapse ends the run: an epoch in which a twin's answers told nothing of the samples."""
+        """Collapse ends the run: an epoch in which a twin's answers told nothing any more, or the last of several in which they
+        never did."""
         told, self.told = self.told, []
         for number, network in enumerate(self._networks):
             mean = sum(each[number] for each in told) / max(1, len(told))
-            if mean < min(_NOTHING, 0.1 * self.best[number]):
+            optimiser = self.cnn_optimiser if self.maps[number] else self.transformer_optimiser
+            never = self.best[number] < _NOTHING and clock.epoch + 1 >= optimiser.warmup_epochs + _PATIENCE
+            if mean < min(_NOTHING, 0.1 * self.best[number]) or (mean < _NOTHING and never):
                 raise stop(
                     f"{network.name} collapsed: in epoch {clock.epoch + 1} its twin answered all samples alike "
                     f"({mean:.1e} nats); lower method.teacher_temperature or the learning rate, or raise method.momentum"
@@ -238,3 +241,5 @@ class Dino(Method):
 
 _NOTHING = 1e-4
 """Nats; below this answers tell nothing of samples."""
+_PATIENCE = 5
+"""Epochs after the warm-up in which answers may tell nothing from the start."""

@@ -95,7 +95,7 @@ class Disco(Method):
         keys = self.learner.key(crops[1])
         with torch.autocast(crops.device.type, enabled=False):
             kept = (ours - theirs).square().sum((0, 2)).mean()
-            likeness = self.learner.queue.likeness(ours[0], keys)
+            likeness = self.learner.queue.likeness(ours[0], keys, batch.index)
             own = torch.zeros(len(keys), dtype=torch.int64, device=crops.device)
             contrast = F.cross_entropy(likeness / self.temperature, own)
         self.learner.queue.see(batch.index, keys)

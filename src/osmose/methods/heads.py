@@ -39,19 +39,21 @@ class THead:
     Args:
         layers: transformer layers.
         width: length of their tokens; none takes the widest transformer's, and 384 where there is none.
-        heads: attention heads a layer.
+        heads: attention heads a layer; none takes one for each 64 numbers of the width, where these divide it.
         ratio: hidden units of a layer's perceptron over its width.
     """
 
     layers: int = 3
     width: int | None = None
-    heads: int = 6
+    heads: int | None = None
     ratio: int = 4
 
     def __post_init__(self) -> None:
-        for key in ("layers", "heads", "ratio"):
+        for key in ("layers", "ratio"):
             check(getattr(self, key) >= 1, f"method.t_head.{key}", getattr(self, key), "at least 1")
-        check(self.width is None or self.width >= 1, "method.t_head.width", self.width, "at least 1, or null")
+        for key in ("width", "heads"):
+            value = getattr(self, key)
+            check(value is None or value >= 1, f"method.t_head.{key}", value, "at least 1, or null")
 
 
 class Prototypes(nn.Module):
@@ -67,13 +69,15 @@ class Prototypes(nn.Module):
         super().__init__()
         self.direction = nn.Parameter(torch.empty(outputs, width))
         self.length = nn.Parameter(torch.ones(outputs, 1), requires_grad=not fixed)
+        self.fixed = fixed
         bound = 1 / math.sqrt(width)
         nn.init.uniform_(self.direction, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., width] to [..., K]."""
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.float(), F.normalize(self.direction, dim=-1) * self.length)
+            scores = F.linear(x.float(), F.normalize(self.direction, dim=-1))
+            return scores if self.fixed else scores * self.length.T
 
 
 class MLPOutputs(nn.Module):
@@ -112,17 +116,18 @@ class TOutputs(nn.Module):
 
     def __init__(self, settings: THead, layout: Layout, width: int, outputs: int, *, project: bool) -> None:
         super().__init__()
-        if width % settings.heads:
+        heads = settings.heads or next(count for count in range(max(1, width // 64), 0, -1) if width % count == 0)
+        if width % heads:
             raise UserError(
-                f"a T-Head of width {width} cannot be shared by {settings.heads} attention heads: set method.t_head.heads to a "
-                "divisor of it, or method.t_head.width"
+                f"a T-Head of width {width} cannot be shared by {heads} attention heads: set method.t_head.heads to a divisor of "
+                "it, or method.t_head.width"
             )
         self.grid = layout.grid
         places = layout.count - layout.front
         self.project: nn.Module = nn.Linear(layout.width, width) if project or layout.width != width else nn.Identity()
         self.positions = nn.Parameter(torch.empty(places, width))
         layer = nn.TransformerEncoderLayer(
-            width, settings.heads, settings.ratio * width, dropout=0.0, activation="gelu", layer_norm_eps=1e-6,
+            width, heads, settings.ratio * width, dropout=0.0, activation="gelu", layer_norm_eps=1e-6,
             batch_first=True, norm_first=True,
         )  # fmt: skip
         norm = nn.LayerNorm(width, eps=1e-6)
@@ -135,8 +140,8 @@ class TOutputs(nn.Module):
         """What a network asks another one's T-Head: the mean of its projected tokens [B, N, E], [B, D]."""
         return self.project(tokens.mean(1))
 
-    def forward(self, tokens: Tensor, layout: Layout, query: Tensor | None = None) -> Tensor:
-        """Scores [B, K] of tokens.
+    def pooled(self, tokens: Tensor, layout: Layout, query: Tensor | None = None) -> Tensor:
+        """What the prototypes score, [B, D], of tokens.
 
         Args:
             tokens: [B, N, E], without those in front.
@@ -145,8 +150,12 @@ class TOutputs(nn.Module):
         """
         x = self.project(tokens) + self._positions(layout)
         if query is None:
-            return self.last(self.layers(x).mean(1))
-        return self.last(self.layers(torch.cat([query.unsqueeze(1), x], 1))[:, 1:].mean(1))
+            return self.layers(x).mean(1)
+        return self.layers(torch.cat([query.unsqueeze(1), x], 1))[:, 1:].mean(1)
+
+    def forward(self, tokens: Tensor, layout: Layout, query: Tensor | None = None) -> Tensor:
+        """Scores [B, K] of what `pooled` gives."""
+        return self.last(self.pooled(tokens, layout, query))
 
     def _positions(self, layout: Layout) -> Tensor:
         assert self.grid is not None

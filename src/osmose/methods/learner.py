@@ -10,9 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from osmose.errors import UserError
 from osmose.methods.heads import MLPOutputs, TOutputs
+from osmose.models.chain import ends
 from osmose.models.layout import Layout
 from osmose.models.model import evaluating
-from osmose.models.network import Network
+from osmose.models.network import STATES, Network, Outputs
 from osmose.processes import all_reduce
 
 HEADS = ("mlp", "tokens", "search")
@@ -24,14 +25,21 @@ class Look:
     """How a network looks at crops of one size.
 
     Attributes:
+        field: of its outputs, the tokens.
         size: height and width that they are brought to.
         layout: of the tokens that it makes of them.
         width: of the features.
     """
 
+    field: str
     size: tuple[int, int]
     layout: Layout
     width: int
+
+    @property
+    def is_map(self) -> bool:
+        """Whether its tokens are places of a feature map, as a CNN's are."""
+        return self.layout.kind in ("map", "channels-last")
 
 
 @dataclass
@@ -79,20 +87,21 @@ class Branch(nn.Module):
         self.network, self.mlp_head, self.t_head, self.looks = network, mlp_head, t_head, list(looks)
 
     def forward(self, crops: Sequence[Tensor]) -> Said:
-        """Crops, float [views, B, C, h, w] for each size: one forward pass a size, and one of each head."""
+        """Crops, float [views, B, C, h, w] for each size: one forward pass a size, and one of the prototypes of each head."""
         views = sum(map(len, crops))
         seen = [self._see(one, look) for one, look in zip(crops, self.looks, strict=False)]
         mlp = self.mlp_head(torch.cat([one.features for one in seen])).unflatten(0, (views, -1))
         if self.t_head is None:
             return Said(mlp, None, seen)
-        tokens = torch.cat([self.t_head(one.tokens, one.layout) for one in seen]).unflatten(0, (views, -1))
-        return Said(mlp, tokens, seen)
+        pooled = torch.cat([self.t_head.pooled(one.tokens, one.layout) for one in seen])
+        return Said(mlp, self.t_head.last(pooled).unflatten(0, (views, -1)), seen)
 
     def _see(self, crops: Tensor, look: Look) -> Seen:
         network, layout = self.network, look.layout
         outputs = network.run(network.prepare(crops.flatten(0, 1), size=look.size))
-        assert outputs.tokens is not None, "tried at the start"
-        return Seen(outputs.features, layout.tokens(outputs.tokens)[:, layout.front :], layout)
+        tokens = outputs.field(look.field)
+        assert tokens is not None, "tried at the start"
+        return Seen(outputs.features, layout.tokens(tokens)[:, layout.front :], layout)
 
 
 class Learner(nn.Module):
@@ -179,6 +188,9 @@ def only_batch_norm_trains(twin: nn.Module, mode: bool) -> None:
 def looks(network: Network, shapes: Sequence[tuple[int, ...]]) -> list[Look]:
     """How a network looks at global crops, and at local ones.
 
+    Its tokens are those that its classifier pools; of a module that does not show them, of a known family, what its last layer
+    gives, to which it listens from then on.
+
     Global crops are seen as images are when it is evaluated. Local ones are resized by as much, where its code takes
     images of that size, and to the size of global ones where it does not.
 
@@ -192,8 +204,9 @@ def looks(network: Network, shapes: Sequence[tuple[int, ...]]) -> list[Look]:
     assert network.preprocessing is not None, "of images"
     (_, height, width), *others = shapes
     own = network.preprocessing.size or (height, width)
-    first = _tried(network, shapes[0], own)
-    if first is None:
+    field = _field(network, shapes[0], own)
+    first = field and _tried(network, field, shapes[0], own)
+    if not first:
         raise UserError(
             f"'{network.name}' fails on images of {own[0]}x{own[1]} pixels: give larger images, view.global_size, or another "
             "network"
@@ -201,24 +214,52 @@ def looks(network: Network, shapes: Sequence[tuple[int, ...]]) -> list[Look]:
     found = [first]
     for channels, high, wide in others:
         wanted = (max(1, round(high * own[0] / height)), max(1, round(wide * own[1] / width)))
-        found.append(_tried(network, (channels, high, wide), wanted) or first)
+        found.append(_tried(network, first.field, (channels, high, wide), wanted) or first)
     return found
 
 
-def _tried(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> Look | None:
-    """How it looks at images of a shape that are brought to a size; None where its code does not take them."""
+def _said(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> Outputs | None:
+    """What it says of an image of a shape that is brought to a size; None where its code does not take it."""
     try:
         with evaluating(network):
             images = torch.zeros(1, *shape, device=network.device)
-            outputs = network.run(network.prepare(images, size=size))
+            return network.run(network.prepare(images, size=size))
     except (RuntimeError, AssertionError, ValueError, TypeError):
         network.forget()
         return None
-    tokens = outputs.tokens
-    if tokens is None or tokens.dim() not in (3, 4):
-        raise UserError(
-            f"'{network.name}' shows no feature map or tokens: give a network of the zoo or timm, or a module with timm's "
-            "methods forward_features, forward_head and get_classifier"
-        )
-    front = getattr(network.body, "num_prefix_tokens", None)
-    return Look(size, Layout.of(tokens, image=size, front=front), outputs.features.shape[1])
+
+
+def _field(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> str | None:
+    """Which of its outputs are its tokens; None where its code does not take images of that size."""
+    outputs = _said(network, shape, size)
+    if outputs is None:
+        return None
+    if _are_tokens(outputs.tokens):
+        return "tokens"
+    try:
+        _, last = ends(network)
+    except UserError:
+        last = ""
+    if last:
+        network.listen([last])
+        outputs = _said(network, shape, size)
+        if outputs and _are_tokens(outputs.field(STATES + last)):
+            return STATES + last
+    raise UserError(
+        f"'{network.name}' shows no feature map or tokens: give a network of the zoo, timm or torchvision, or a module with "
+        "timm's methods forward_features, forward_head and get_classifier"
+    )
+
+
+def _are_tokens(state: Tensor | None) -> bool:
+    return state is not None and state.dim() in (3, 4)
+
+
+def _tried(network: Network, field: str, shape: tuple[int, ...], size: tuple[int, int]) -> Look | None:
+    outputs = _said(network, shape, size)
+    if outputs is None:
+        return None
+    tokens = outputs.field(field)
+    assert tokens is not None, "tried before"
+    last, front = field != "tokens" and network.channels_last, getattr(network.body, "num_prefix_tokens", None)
+    return Look(field, size, Layout.of(tokens, channels_last=last, image=size, front=front), outputs.features.shape[1])

@@ -93,8 +93,7 @@ class Mutual(Method):
         self.optimisers: list[Optimiser] = []
         for number, network in enumerate(self._networks, start=1):
             look = looks(network, shapes)[0]
-            is_map = look.layout.kind == "map"
-            self.optimisers.append(self.cnn_optimiser if is_map else self.transformer_optimiser)
+            self.optimisers.append(self.cnn_optimiser if look.is_map else self.transformer_optimiser)
             with stream(torch.initial_seed(), f"student{number}/contrast"):
                 learner = Contrasted(
                     network, look.width, hidden=self.hidden, width=self.width, queue=size, momentum=self.momentum
@@ -115,7 +114,7 @@ class Mutual(Method):
         keys = [learner.key(crops[1]) for learner in self.learners]
         with torch.autocast(crops.device.type, enabled=False):
             scores = {
-                (i, j): learner.queue.likeness(one, key) / self.temperature
+                (i, j): learner.queue.likeness(one, key, batch.index) / self.temperature
                 for i, one in enumerate(said)
                 for j, (learner, key) in enumerate(zip(self.learners, keys, strict=True))
             }

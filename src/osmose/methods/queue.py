@@ -26,6 +26,10 @@ def one_of_each(name: str, student: Backbones, frozen: Mapping[str, Frozen]) -> 
     return network, frozen[teachers[0]] if teachers else None
 
 
+_UNLIKE = -1e4
+"""A product of directions that no sample has: its share of a softmax is 0, and the logarithm of that finite."""
+
+
 class Queue(nn.Module):
     """So many rows of which the oldest give way; before there are as many samples, random directions.
 
@@ -35,17 +39,25 @@ class Queue(nn.Module):
     """
 
     rows: Tensor
+    numbers: Tensor
     place: Tensor
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
         self.register_buffer("rows", F.normalize(torch.randn(size, width), dim=-1))
+        self.register_buffer("numbers", torch.full((size,), -1))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
         self._seen: list[tuple[Tensor, Tensor]] = []
 
-    def likeness(self, features: Tensor, own: Tensor) -> Tensor:
-        """Products of features [n, width] with a row of their own [n, width], and with every row, [n, 1 + size]."""
-        return torch.cat([(features * own).sum(-1, keepdim=True), features @ self.rows.T], 1)
+    def likeness(self, features: Tensor, own: Tensor, others_than: Tensor | None = None) -> Tensor:
+        """Products of features [n, width] with a row of their own [n, width], and with every row, [n, 1 + size].
+
+        Rows of the samples `others_than` [n] themselves, seen an epoch ago, are as unlike as nothing is.
+        """
+        others = features @ self.rows.T
+        if others_than is not None:
+            others = others.masked_fill(self.numbers == others_than.unsqueeze(1), _UNLIKE)
+        return torch.cat([(features * own).sum(-1, keepdim=True), others], 1)
 
     def see(self, numbers: Tensor, features: Tensor) -> None:
         """Keep the features [n, width] of samples `numbers` [n] for `after_step`."""
@@ -57,7 +69,8 @@ class Queue(nn.Module):
         numbers, features = (all_gather(torch.cat(parts)) for parts in zip(*self._seen, strict=True))
         self._seen.clear()
         size = len(self.rows)
-        newest = features[numbers.argsort()][-size:]
+        newest = numbers.argsort()[-size:]
         places = (self.place + torch.arange(len(newest), device=numbers.device)) % size
-        self.rows[places] = newest
+        self.rows[places] = features[newest]
+        self.numbers[places] = numbers[newest]
         self.place.copy_((self.place + len(newest)) % size)
