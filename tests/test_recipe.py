@@ -18,8 +18,10 @@ from osmose.cli import _changes, _parser
 from osmose.data import load_data
 from osmose.errors import UserError
 from osmose.methods import METHODS
+from osmose.methods.learner import looks
 from osmose.models import load_model
 from osmose.models.load_generator import load_generator
+from osmose.models.model import evaluating
 from osmose.recipe import changed_stages, completed, merge, resolve, stages
 from osmose.tasks import backbones, images
 
@@ -336,6 +338,23 @@ def models(stage):
     student = stage["student"]
     students = [student] if isinstance(student, str) else student
     return [*students, *([teacher] if isinstance(teacher, str) else teacher)]
+
+
+@pytest.mark.parametrize(
+    ("name", "grids"), [("mokd-imagenet", [14, 6]), ("mokd-imagenet100", [14, 6]), ("mokd-cifar10", [8, 4])]
+)
+def test_transformers_of_mokds_recipes_average_their_last_tokens_and_take_local_crops(name, grids):
+    ((_, recipe),) = stages(recipes.load(name)).items()
+    (model,) = [one for one in models(recipe) if ":vit_" in one]
+    skip_without_timm(model)
+    network = load_model(model, num_classes=0, channels=3)
+    size = recipe["view"].get("global_size", 32)
+    seen = looks(network, [(3, size, size), (3, recipe["view"]["local_size"], recipe["view"]["local_size"])])
+    assert [look.layout.grid for look in seen] == [(side, side) for side in grids]
+    torch.nn.init.normal_(network.body.norm.weight)
+    with evaluating(network):
+        outputs = network.run(torch.randn(2, 3, size, size))
+    torch.testing.assert_close(outputs.features, outputs.tokens[:, 1:].mean(1))
 
 
 PICTURES = [name for name in recipes.packaged() if not name.startswith("language")]

@@ -159,6 +159,7 @@ def prepare(
     feed = task.feed(loader, fabric.device)
     with stream(recipe.seed, "method/fit"):
         method.fit_to(feed.shapes, train.index)
+    notes += method.notes()
     if recipe.precision == "bf16-mixed":
         # The layout of the fast bfloat16 convolutions; torch's types lack it.
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

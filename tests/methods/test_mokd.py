@@ -426,6 +426,10 @@ def test_local_crops_that_a_network_cannot_take_are_resized():
     method = build(names=("cnn-xs", "mixer-s,patch=4"))
     assert [look.size for look in method.learners[0].branch.looks] == [(12, 12), (8, 8)]
     assert [look.size for look in method.learners[1].branch.looks] == [(12, 12), (12, 12)]
+    (note,) = method.notes()
+    assert note.startswith(
+        f"{method.learners[1].branch.network.name} takes images of 12x12 pixels alone: local crops are enlarged"
+    )
     method(batch(), CLOCK)
 
 

@@ -65,6 +65,10 @@ class Method(nn.Module, ABC):
             numbers: int64 [n], the samples' numbers, of which `Batch.index` has some.
         """
 
+    def notes(self) -> Sequence[str]:
+        """What the user should know before the run begins, a line each; asked after `fit_to`."""
+        return ()
+
     def taught_by(self, teachers: Sequence[str]) -> str:
         """Who teaches, in a few words for people, given the teachers' names."""
         return " and ".join(teachers) or "labels"

@@ -131,6 +131,15 @@ class Dino(Method):
             self.add_module(f"student{number + 1}", learner)
             self.learners.append(learner)
 
+    def notes(self) -> Sequence[str]:
+        return [
+            f"{learner.branch.network.name} takes images of {high}x{wide} pixels alone: local crops are enlarged, and cost as much "
+            "as global ones; timm's transformers take them as they are with dynamic_img_size=true"
+            for learner in self.learners
+            for (high, wide), *others in [[look.size for look in learner.branch.looks]]
+            if (high, wide) in others
+        ]
+
     def token_head(self, number: int, seen: Sequence[Sequence[Look]]) -> TOutputs | None:
         """The T-Head of a network, given how all look at crops of each size; None for none."""
         return None
