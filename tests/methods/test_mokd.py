@@ -428,7 +428,7 @@ def test_local_crops_that_a_network_cannot_take_are_resized():
     assert [look.size for look in method.learners[1].branch.looks] == [(12, 12), (12, 12)]
     (note,) = method.notes()
     assert note.startswith(
-        f"{method.learners[1].branch.network.name} takes images of 12x12 pixels alone: local crops are enlarged"
+        f"{method.learners[1].branch.network.name} takes images of 12x12 alone: local crops are enlarged"
     )
     method(batch(), CLOCK)
 

@@ -133,7 +133,7 @@ class Dino(Method):
 
     def notes(self) -> Sequence[str]:
         return [
-            f"{learner.branch.network.name} takes images of {high}x{wide} pixels alone: local crops are enlarged, and cost as much "
+            f"{learner.branch.network.name} takes images of {high}x{wide} alone: local crops are enlarged, and cost as much "
             "as global ones; timm's transformers take them as they are with dynamic_img_size=true"
             for learner in self.learners
             for (high, wide), *others in [[look.size for look in learner.branch.looks]]
