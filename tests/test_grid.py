@@ -98,6 +98,22 @@ def test_settings_are_crossed_where_a_variant_does_not_fix_them() -> None:
     assert cells[1].row({})["settings"] == "epochs=1, method.optimiser.lr=0.01"
 
 
+def test_long_names_keep_their_ends_and_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems allow 255 bytes; beside the run's folder stand files with longer names."""
+    monkeypatch.setattr(grid, "check_names", lambda recipes: None)  # of files that are not there
+    place = "file:runs/" + "deep" * 60
+    long = study(
+        students=[CNN], teachers=[f"{place}/one", f"{place}/two"], methods={"kl": {"method": "distill"}}, seeds=[0, 1]
+    )
+    found = names(long)
+    assert len(set(found)) == len(found) == 4
+    for name in found:
+        assert len(name.encode()) <= 220
+        assert name.startswith("fresh-cnn-xs-from-file-runs-deepdeep")
+        assert name.endswith(("-kl-seed0", "-kl-seed1"))
+    assert found == names(long)
+
+
 def test_a_teacher_of_each_seed() -> None:
     cells = grid.expand(study(teachers=["fresh:zoo:vit-xs,depth=$seed"], methods={"kl": {}}, seeds=[3, 4]))
     assert {(cell.recipe.seed, cell.recipe.teacher) for cell in cells} == {

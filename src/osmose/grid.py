@@ -14,6 +14,7 @@ teacher `$student` stands for the student's name and `$seed` for the run's seed.
 the machine's cores.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -282,6 +283,10 @@ def _fixes(variant: Any, key: str) -> bool:
     return isinstance(variant, Mapping) and first in variant and (not rest or _fixes(variant[first], rest))
 
 
+_LONGEST = 200
+"""Bytes of a run's name; file systems allow 255, and files beside the run's folder have longer names."""
+
+
 def _named(teacher: str | list[str] | None, recipe: Recipe) -> str | list[str] | None:
     """The teacher's name, or names, with the run's student and seed in the place of `$student` and `$seed`."""
 
@@ -292,7 +297,8 @@ def _named(teacher: str | list[str] | None, recipe: Recipe) -> str | list[str] |
 
 
 def _name(method: str, settings: Plain, recipe: Recipe) -> str:
-    """STUDENT-from-TEACHER-METHOD-KEY=VALUE-seedN, of characters that are safe in a path."""
+    """STUDENT-from-TEACHER-METHOD-KEY=VALUE-seedN, of characters that are safe in a path; of long ones the two ends, and a digest
+    in place of the middle."""
     teachers = "+".join(recipe.roles.values())
     parts = [
         "+".join(recipe.students),
@@ -301,7 +307,11 @@ def _name(method: str, settings: Plain, recipe: Recipe) -> str:
         *(f"{key.split('.')[-1]}={_text(value)}" for key, value in settings.items()),
         f"seed{recipe.seed}",
     ]
-    return re.sub(r"[^\w.+=,-]+", "-", "-".join(parts).replace("zoo:", ""))
+    name = re.sub(r"[^\w.+=,-]+", "-", "-".join(parts).replace("zoo:", "")).encode()
+    if len(name) > _LONGEST:
+        digest = hashlib.sha256(name).hexdigest()[:8].encode()
+        name = b"-".join([name[: _LONGEST // 3], digest, name[-_LONGEST // 2 :]])
+    return name.decode(errors="ignore")
 
 
 def _text(value: Any) -> str:

@@ -133,13 +133,89 @@ def test_solarization_is_torchvisions():
     torch.testing.assert_close(px.solarize(pixels), functional.solarize(pixels, 0.5), rtol=0, atol=0)
 
 
-def test_jitter_stays_in_its_range():
-    """Of a grey image brightness alone is left: it is multiplied by 1 - 0.4 to 1 + 0.4."""
-    grey = torch.full((2000, 1, 4, 4), 100, dtype=torch.uint8)
-    crops = Crops(**{**PLAIN, "colour": 1.0}, locals=0, globals=2, jitter=(0.4, 0.0, 0.2, 0.1))
-    factors = crops(grey, torch.arange(2000), 0)[0][0, :, 0, 0, 0] * 255 / 100
-    assert 0.6 <= factors.min() < 0.62
-    assert 1.38 < factors.max() <= 1.4001
+def _even(colour, count=2000):
+    return torch.tensor(colour, dtype=torch.uint8)[None, :, None, None].expand(count, -1, 4, 4)
+
+
+def _between(values, least, most):
+    """Whether values fill a range evenly."""
+    assert values.min() >= least - 1e-3
+    assert values.max() <= most + 1e-3
+    quarters = torch.histc(values, 4, least, most) / values.numel()
+    assert quarters.min() > 0.2
+    assert quarters.max() < 0.3
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_each_jitter_fills_its_range(place):
+    """Of an image of one colour each change alone tells its factor; the hue, from red, by turns of the circle."""
+    reach = (0.4, 0.4, 0.2, 0.1)
+    alone = tuple(reach[place] if place == one else 0.0 for one in range(4))
+    colour = [(90, 110, 130), (90, 110, 130), (90, 110, 130), (200, 100, 100)][place]
+    crops = Crops(**{**PLAIN, "colour": 1.0}, jitter=alone, locals=1, local_size=2)
+    for found in crops(_even(colour), torch.arange(2000), 0):
+        red, green, blue = (found[:, :, channel, 0, 0].flatten() * 255 for channel in range(3))
+        if place == 0:
+            factors = red / 90
+            torch.testing.assert_close(green / 110, factors, rtol=1e-4, atol=0)
+        elif place in (1, 2):  # of one colour the mean grey is the grey of each pixel
+            grey = 0.2989 * 90 + 0.587 * 110 + 0.114 * 130
+            factors = (blue - grey) / (130 - grey)
+        else:
+            factors = (green - blue) / 100 / 6
+            torch.testing.assert_close(torch.maximum(green, red), red, rtol=0, atol=1e-3)  # a tenth stays beside red
+        _between(factors, *((-0.1, 0.1) if place == 3 else (1 - reach[place], 1 + reach[place])))
+
+
+def test_colour_changes_come_in_the_order_of_their_names():
+    """Brightness, contrast, saturation and hue one after another, of factors that one image tells for each change alone."""
+    pixels = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain = Crops(**PLAIN, globals=1)
+    sharp = plain(pixels, torch.arange(3), 0)[0][0]
+    both = Crops(**{**PLAIN, "colour": 1.0}, globals=1, jitter=(0.4, 0.4, 0.2, 0.1))(pixels, torch.arange(3), 0)[0][0]
+
+    def factor(place, colour):
+        alone = tuple(reach if place == one else 0.0 for one, reach in enumerate((0.4, 0.4, 0.2, 0.1)))
+        found = Crops(**{**PLAIN, "colour": 1.0}, globals=1, jitter=alone)(_even(colour, 3), torch.arange(3), 0)[0][0]
+        return found[:, :, :1, :1].double() * 255
+
+    grey = 0.2989 * 90 + 0.587 * 110 + 0.114 * 130
+    bright = factor(0, (90, 110, 130))[:, :1] / 90
+    contrast, saturation = ((factor(one, (90, 110, 130))[:, 2:] - grey) / (130 - grey) for one in (1, 2))
+    turned = factor(3, (200, 100, 100))
+    turn = (turned[:, 1:2] - turned[:, 2:]) / 100 / 6
+    x = px.contrast(px.brightness(sharp, bright.float()), contrast.float())
+    wanted = px.hue(px.saturation(x, saturation.float()), turn.float())
+    torch.testing.assert_close(both, wanted, rtol=0, atol=1e-3)
+
+
+def test_how_often_images_are_flipped_distorted_grey_and_blurred():
+    pixels = torch.randint(0, 256, (1000, 3, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain = Crops(**PLAIN, globals=3, locals=2)(pixels, torch.arange(1000), 0)
+    wanted = {"flip": 0.5, "colour": 0.8, "grayscale": 0.2}
+    kinds = {"blur": (0.7, 0.1, 0.4), "solarize": (0.3, 0.2, 0.6)}
+    for key, chance in (wanted | kinds).items():
+        crops = Crops(**{**PLAIN, key: chance}, globals=3, locals=2)(pixels, torch.arange(1000), 0)
+        each = chance if key in kinds else (chance,) * 3
+        for place, share in zip(((0, 0), (0, slice(1, 3)), (1, slice(0, 2))), each, strict=True):
+            size, numbers = place
+            same = (crops[size][numbers] == plain[size][numbers]).flatten(-3).all(-1)
+            assert 1 - same.float().mean() == pytest.approx(share, abs=0.05), (key, place)
+    flipped = Crops(**{**PLAIN, "flip": 1.0}, globals=3, locals=2)(pixels, torch.arange(1000), 0)
+    grey = Crops(**{**PLAIN, "grayscale": 1.0}, globals=3, locals=2)(pixels, torch.arange(1000), 0)
+    for size in range(2):
+        torch.testing.assert_close(flipped[size], plain[size].flip(-1), rtol=0, atol=0)
+        luma = (plain[size] * torch.tensor([0.2989, 0.587, 0.114])[:, None, None]).sum(2, keepdim=True)
+        torch.testing.assert_close(grey[size], luma.expand_as(grey[size]), rtol=0, atol=1e-6)
+
+
+def test_the_defaults_are_the_papers():
+    """Multi-crop of the paper and its public code, spec 3.3."""
+    crops = Crops()
+    assert (crops.globals, crops.locals, crops.global_scale, crops.local_scale) == (2, 8, (0.25, 1.0), (0.05, 0.25))
+    assert (crops.flip, crops.colour, crops.jitter, crops.grayscale) == (0.5, 0.8, (0.4, 0.4, 0.2, 0.1), 0.2)
+    assert (crops.blur, crops.solarize, crops.blur_sigma) == ((1.0, 0.1, 0.5), (0.0, 0.2, 0.0), (0.1, 2.0))
+    assert crops.sizes((224, 224)) == ((224, 224), (96, 96))
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,30 @@ def test_a_transformers_own_attention(split):
     assert attention_distances(net, split)[0] == pytest.approx(float((weights * distances).sum(-1).mean()), rel=1e-5)
 
 
+def test_maps_attend_by_the_cosines_of_their_places(split):
+    """The same at any width: channels that repeat the others change nothing."""
+    net = network("cnn-xs").eval()
+    states = []
+    ears = [layer.register_forward_hook(lambda *said: states.append(said[-1])) for layer in net.body.layers]
+    net(split.inputs.read(torch.arange(len(split))).float() / 255)
+    for ear in ears:
+        ear.remove()
+    wanted = []
+    for state in states:
+        places = state.flatten(2).transpose(1, 2).detach().double()
+        pitch, side = 12 / state.shape[-1], state.shape[-1]
+        total = 0.0
+        for sample in places:
+            for a, one in enumerate(sample):
+                cosines = [float(torch.corrcoef(torch.stack([one, other]))[0, 1]) for other in sample]
+                weights = [math.exp(8 * cosine) for cosine in cosines]
+                away = [math.dist(divmod(a, side), divmod(b, side)) * pitch for b in range(len(sample))]
+                total += sum(w * d for w, d in zip(weights, away, strict=True)) / sum(weights)
+        wanted.append(total / places.shape[0] / places.shape[1])
+    assert attention_distances(net, split) == pytest.approx(wanted, rel=1e-4)
+    assert wanted[0] != pytest.approx(even_distance(6, 2), rel=0.02)
+
+
 def test_maps_that_are_alike_everywhere_and_families_without_maps(split):
     net = network("cnn-xs")
     for layer in net.body.layers:

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import signal
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -24,7 +25,7 @@ from osmose.engine.interrupt import Interrupted
 from osmose.engine.progress import Progress
 from osmose.errors import UserError
 from osmose.methods.dino import Dino, Temperature
-from osmose.methods.heads import MLPHead, THead, TOutputs
+from osmose.methods.heads import MLPHead, MLPOutputs, Prototypes, THead, TOutputs
 from osmose.methods.learner import looks
 from osmose.methods.mokd import Mokd
 from osmose.models import load_model
@@ -106,15 +107,15 @@ def mlp_scores(head, features):
 
 @pytest.mark.parametrize("search", ["paper", "code"])
 def test_the_loss_is_the_papers_equations(search):
-    weights, temperature = (0.3, 0.7), 0.05
-    method = moved(
-        build(cross_weights=weights, search=search, teacher_temperature=Temperature(start=temperature, end=0.07))
-    )
-    found = method(batch(), CLOCK)
+    weights = (0.3, 0.7)
+    rising = Temperature(start=0.04, end=0.07, warmup_epochs=1, cnn_warmup_epochs=3)  # half and a sixth of the way
+    method = moved(build(cross_weights=weights, search=search, teacher_temperature=rising))
+    found = method(batch(), replace(CLOCK, step=1))
     crops = batch().crops
     views = [*crops[0], *crops[1]]
     wanted, expected = 0.0, {}
     for i, (learner, other) in enumerate(zip(method.learners, reversed(method.learners), strict=True)):
+        alone = (0.045, 0.055)[i]  # what the first network, a CNN, teaches itself rises more slowly
         m, t, tokens, features = [], [], [], []
         for view in views:
             f, z = seen(learner.branch, view)
@@ -128,14 +129,14 @@ def test_the_loss_is_the_papers_equations(search):
                 f, z = seen(one.twin, view)
                 into.append((mlp_scores(one.twin.mlp_head, f), t_scores(one.twin.t_head, z), z))
 
-        def taught(raw, centre):
+        def taught(raw, centre, temperature=0.055):
             return ((raw - centre) / temperature).softmax(-1).detach()
 
         pairs = [(g, v) for g in range(2) for v in range(4) if g != v]
         of = {
-            "self": [entropy(taught(own[g][0], learner.centres[0]), m[v]) for g, v in pairs],
+            "self": [entropy(taught(own[g][0], learner.centres[0], alone), m[v]) for g, v in pairs],
             "cross": [entropy(taught(foreign[g][0], other.centres[0]), m[v]) for g, v in pairs],
-            "self-tokens": [entropy(taught(own[g][1], learner.centres[1]), t[v]) for g, v in pairs],
+            "self-tokens": [entropy(taught(own[g][1], learner.centres[1], alone), t[v]) for g, v in pairs],
         }
         head = learner.branch.t_head
         if search == "paper":
@@ -165,7 +166,7 @@ def test_the_loss_is_the_papers_equations(search):
     ours = torch.autograd.grad(found.loss, parameters)
     theirs = torch.autograd.grad(wanted, parameters)
     for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+        assert (a - b).norm() <= 1e-4 * b.norm() + 1e-6  # float32, and scores over a temperature of 0.045
 
 
 def test_a_transformer_of_the_heads_width_asks_by_its_own_features_in_the_codes_form():
@@ -226,9 +227,17 @@ def test_centres_and_twins_after_a_step():
     method.after_step(clock)
     momentum = 1 - (1 - 0.9) * 0.5 * (1 + math.cos(math.pi * 3 / 8))
     for learner, old in zip(method.learners, before.learners, strict=True):
-        raw = [mlp_scores(old.twin.mlp_head, seen(old.twin, view)[0]) for view in batch().crops[0]]
-        wanted = 0.8 * old.centres[0] + 0.2 * torch.stack(raw).mean((0, 1))
-        torch.testing.assert_close(learner.centres[0], wanted, rtol=1e-4, atol=1e-6)
+        (other,) = (one for one in before.learners if one is not old)
+        views = batch().crops[0]
+        asks = [old.branch.t_head.project(seen(old.branch, view)[1].mean(1)) for view in views]
+        raw = [
+            [mlp_scores(old.twin.mlp_head, seen(old.twin, view)[0]) for view in views],
+            [t_scores(old.twin.t_head, seen(old.twin, view)[1]) for view in views],
+            [t_scores(other.twin.t_head, seen(other.twin, views[1 - a])[1], asks[a]) for a in range(2)],
+        ]
+        for centre, was, scores in zip(learner.centres, old.centres, raw, strict=True):
+            wanted = 0.8 * was + 0.2 * torch.stack(scores).mean((0, 1))
+            torch.testing.assert_close(centre, wanted, rtol=1e-4, atol=1e-6)
         for twin, was, branch in zip(
             learner.twin.parameters(), old.twin.parameters(), old.branch.parameters(), strict=True
         ):
@@ -371,19 +380,96 @@ def test_the_last_layers_wait_and_nothing_else_does(grey, tmp_path):
     assert not any(name.endswith("layers.0.weight") for name in stood)
 
 
-def test_vectors_do_not_decay_and_rates_are_the_papers():
+@pytest.mark.parametrize(
+    ("name", "kind", "peak", "final", "decay", "final_decay"),
+    [
+        ("student1", torch.optim.SGD, 0.1, 0.0048, 1e-4, 1e-4),
+        ("t-head1", torch.optim.SGD, 3e-4, 1e-5, 0.04, 0.4),
+        ("student2", torch.optim.AdamW, 3e-4, 1e-5, 0.04, 0.4),
+    ],
+)
+def test_optimisers_are_the_papers(name, kind, peak, final, decay, final_decay):
+    """The table of spec 3.3, for a batch of 256 and 100 epochs; last layers have what the others of their player have."""
     method = build()
-    players = method.players()
-    clock = Clock(step=1000, steps_per_epoch=100, epochs=100, batch_size=256)  # behind the warm-up of ten epochs
-    rates = {name: player.groups[0].lr(clock) for name, player in players.items()}
-    assert rates["student1"] == pytest.approx(0.1)
-    assert rates["student2"] == rates["t-head1"] == pytest.approx(3e-4)
-    for name in ("student1", "student2"):
-        decays = {all(p.dim() <= 1 for p in group.parameters): group.weight_decay for group in players[name].groups}
-        assert decays[True] == 0.0
-    assert players["student2"].groups[0].weight_decay(Clock(step=0, steps_per_epoch=1, epochs=10, batch_size=1)) == 0.04
-    assert players["student2"].groups[0].weight_decay(Clock(step=10, steps_per_epoch=1, epochs=10, batch_size=1)) == 0.4
-    assert players["student1"].clip_each == 3.0
+
+    def at(epoch, batch_size=256):
+        return Clock(step=round(100 * epoch), steps_per_epoch=100, epochs=100, batch_size=batch_size)
+
+    for player in (method.players()[name], method.players()[f"{name}/last"]):
+        optimiser = player.optimiser([{"params": group.parameters} for group in player.groups])
+        assert type(optimiser) is kind
+        assert player.clip_each == 3.0
+        assert player.clip is None
+        if kind is torch.optim.SGD:
+            assert {group["momentum"] for group in optimiser.param_groups} == {0.9}
+        for group in player.groups:
+            rates = [group.lr(at(epoch)) for epoch in (4.99, 10, 55, 100)]  # the first step has a rate too
+            assert rates == pytest.approx([peak / 2, peak, (peak + final) / 2, final])
+            assert group.lr(at(10, batch_size=512)) == pytest.approx(2 * peak)
+            assert len({parameter.dim() <= 1 for parameter in group.parameters}) == 1
+            if group.parameters[0].dim() <= 1:
+                assert group.weight_decay == 0.0
+            elif decay == final_decay:
+                assert group.weight_decay == decay
+            else:
+                decays = [group.weight_decay(at(epoch)) for epoch in (0, 50, 100)]
+                assert decays == pytest.approx([decay, (decay + final_decay) / 2, final_decay])
+
+
+def test_heads_begin_as_the_papers():
+    """DINO's MLP-Head and MOKD's T-Head: a normal of deviation 0.02, no bias, prototypes of length 1."""
+    torch.manual_seed(0)
+    mlp = MLPOutputs(MLPHead(), 384, 100, fixed=True)
+    assert [tuple(layer.weight.shape) for layer in mlp.layers[::2]] == [(2048, 384), (2048, 2048), (256, 2048)]
+    t_head = TOutputs(THead(), Layout.of(torch.zeros(1, 197, 384), front=1), 384, 100, project=True)
+    assert t_head.positions.shape == (196, 384)
+    assert [layer.self_attn.num_heads for layer in t_head.layers.layers] == [6, 6, 6]
+    assert t_head.layers.layers[0].linear1.out_features == 4 * 384
+    for head in (mlp, t_head):
+        for name, parameter in head.named_parameters():
+            if "last.direction" in name:
+                assert 0.99 < parameter.abs().max() * parameter.shape[1] ** 0.5 <= 1
+            elif "last.length" in name or ("norm" in name and name.endswith("weight")):
+                assert (parameter == 1).all()
+            elif name.endswith("bias"):
+                assert not parameter.any()
+            else:
+                assert float(parameter.detach().std()) == pytest.approx(0.02, rel=0.02)
+
+
+def test_widths_of_t_heads():
+    """All have the widest transformer's, and 384 where there is none; a head of attention for each 64 numbers."""
+    auto = {"t_head": THead(layers=1)}
+    widths = {
+        names: [learner.branch.t_head.positions.shape[1] for learner in build(names=names, **auto).learners]
+        for names in (("cnn-xs", "vit-s,patch=4"), ("vit-xs,patch=4", "vit-s,patch=4"), ("cnn-xs", "cnn-s"))
+    }
+    wide = network("vit-s,patch=4").body.position.shape[-1]
+    assert list(widths.values()) == [[wide] * 2, [wide] * 2, [384] * 2]
+    for width, heads in ((384, 6), (192, 3), (64, 1), (48, 1), (100, 1), (768, 12), (160, 2)):
+        head = TOutputs(THead(layers=1), Layout.of(torch.zeros(1, 9, 6)), width, 5, project=True)
+        assert head.layers.layers[0].self_attn.num_heads == heads
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_prototypes_are_directions_with_lengths(fixed):
+    last = Prototypes(6, 5, fixed=fixed).double()
+    torch.nn.init.normal_(last.direction)
+    x = torch.randn(4, 6, dtype=torch.float64)
+    if not fixed:
+        torch.nn.init.uniform_(last.length, 0.5, 2)
+    rows = [last.direction[k] / last.direction[k].norm() * last.length[k] for k in range(5)]
+    wanted = torch.stack([torch.stack([(one.float() * row.float()).sum() for row in rows]) for one in x])
+    torch.testing.assert_close(last.float()(x), wanted, rtol=1e-5, atol=1e-6)
+    assert last.length.requires_grad is not fixed
+
+
+def test_dino_keeps_its_twins_answers_out_of_the_graph():
+    method = moved(build(Dino))
+    for parameter in method.parameters():
+        parameter.requires_grad_(True)
+    twins = [p for learner in method.learners for p in learner.twin.parameters()]
+    assert all(one is None for one in torch.autograd.grad(method(batch(), CLOCK).loss, twins, allow_unused=True))
 
 
 def test_temperatures_rise_and_stay():
