@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 import osmose
-from osmose import api, execution
+from osmose import api, execution, torchvision_ops
 from osmose.data.batch import Batch
 from osmose.data.crops import Crops
 from osmose.engine import checkpoint
@@ -594,6 +594,34 @@ def test_modules_learn_side_by_side_through_the_api(grey, tmp_path):
         assert all(
             torch.equal(a, b) for a, b in zip(one.parameters(), result.student.members[role].parameters(), strict=True)
         )
+
+
+@pytest.mark.parametrize("family", ["resnet18", "vit_b_16", "swin_t"])
+def test_plain_modules_of_torchvision_show_their_last_layer(family):
+    """Twins listen to their own layers, and a Swin's map, whose channels come last, is one of places."""
+    torchvision_ops.install()
+    models = pytest.importorskip("torchvision.models", exc_type=ImportError)
+    body = models.get_model(family, weights=None, **({"image_size": 32} if "vit" in family else {}))
+    (look,) = looks(load_model(body, num_classes=0, channels=3), [(3, 32, 32)])
+    places = {"resnet18": ((1, 1), 512, True), "vit_b_16": ((2, 2), 768, False), "swin_t": ((1, 1), 768, True)}[family]
+    assert (look.layout.grid, look.layout.width, look.is_map) == places
+
+
+def test_twins_of_plain_modules_listen_to_their_own_layers():
+    torchvision_ops.install()
+    models = pytest.importorskip("torchvision.models", exc_type=ImportError)
+    networks = [load_model(models.resnet18(weights=None), num_classes=0, channels=3) for _ in range(2)]
+    method = Mokd(Backbones(networks), {}, **SMALL, t_head=T_HEAD)
+    method.fit_to([(3, 64, 64), (3, 32, 32)], torch.arange(4))
+    learner, other = method.train().learners
+    for parameter in learner.twin.network.parameters():
+        parameter.data.zero_()
+    crops = [torch.rand(2, 4, 3, 64, 64)]
+    assert not learner.twin(crops).seen[0].tokens.any()
+    tokens = learner.branch(crops).seen[0].tokens
+    wanted = torch.nn.Sequential(*list(networks[0].body.children())[:-2])(networks[0].prepare(crops[0].flatten(0, 1)))
+    torch.testing.assert_close(tokens, wanted.flatten(2).transpose(1, 2), rtol=1e-4, atol=1e-5)
+    assert other.twin(crops).seen[0].tokens.any()
 
 
 def test_bfloat16_leaves_scores_and_losses_wide():

@@ -45,6 +45,7 @@ def test_the_loss_sample_by_sample(names):
     for learner in method.learners:
         for parameter in learner.twin.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
+        learner.queue.numbers.copy_(torch.tensor([9, 4, 8, 0, 4]))  # of samples 0 and 4 themselves some are no others
     found = method(batch(), CLOCK)
     first, second = batch().crops[0]
     total, everyone = 0.0, range(len(names))
@@ -52,8 +53,9 @@ def test_the_loss_sample_by_sample(names):
         a, b = (crop[number : number + 1] for crop in (first, second))
         v = [F.normalize(one.projection(one.network(a).features)[0], dim=0) for one in method.learners]
         k = [F.normalize(one.twin_projection(one.twin(b).features)[0], dim=0).detach() for one in method.learners]
+        queues = [one.queue.rows[one.queue.numbers != number] for one in method.learners]
         scores = [
-            [torch.stack([v[i] @ one / 0.3 for one in (k[j], *method.learners[j].queue.rows)]) for j in everyone]
+            [torch.stack([v[i] @ one / 0.3 for one in (k[j], *others)]) for j, others in enumerate(queues)]
             for i in everyone
         ]
         q = [[(one / 2.0).softmax(0) for one in row] for row in scores]

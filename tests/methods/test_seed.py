@@ -61,12 +61,14 @@ def test_the_oldest_rows_give_way_in_the_order_of_the_samples():
     queue.see(torch.tensor([2]), features[[2]])
     queue.after_step()
     assert torch.equal(queue.rows[:3], features[[1, 2, 3]])
+    assert queue.numbers.tolist() == [1, 2, 3, -1, -1]
     queue.see(torch.tensor([6, 5, 4]), features[[6, 5, 4]])
     queue.after_step()
     assert torch.equal(queue.rows, features[[6, 2, 3, 4, 5]])
     queue.see(torch.arange(7), features)  # more than there is room for: the last of them
     queue.after_step()
     assert sorted(queue.rows[:, 0].tolist()) == features[2:, 0].tolist()
+    assert torch.equal(queue.rows, features[queue.numbers])
 
 
 def test_a_new_queue_has_unit_rows():
