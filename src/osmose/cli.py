@@ -520,7 +520,11 @@ def _show_features(numbers: dict[str, Any], console: "Console") -> None:
     from osmose.report.backbones import feature_table
 
     console.print(f"{numbers['student']} taught by {numbers['taught_by']}; {numbers['samples']} test samples")
-    _show_table(console, *feature_table(numbers))
+    columns, rows = feature_table(numbers)
+    if rows:
+        _show_table(console, columns, rows)
+    else:
+        console.print("without labels nothing says how good the features are")
     if "agreement_after" in numbers:
         before, after = numbers["agreement_before"], numbers["agreement_after"]
         console.print(f"neighbours of the networks agree on {after:.2f} %, before on {before:.2f} %")
