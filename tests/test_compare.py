@@ -123,6 +123,44 @@ def test_labels_and_classes_of_files_must_fit(tmp_path):
         compare([f"logits:{tmp_path}/a.parquet", f"logits:{tmp_path}/b.parquet"], data=None)
 
 
+def test_networks_without_a_head_answer_by_their_neighbours(grey, tmp_path):
+    """The votes of the 20 nearest training samples, counted one by one; networks with a head when they are told to."""
+    data = load_data(grey)
+    headless = load_model("fresh:zoo:cnn-s", num_classes=0, channels=1, image_size=(12, 12))
+    headless.save(tmp_path / "backbone.safetensors")
+    headed = load_model("fresh:zoo:mlp-xs", num_classes=4, channels=1, image_size=(12, 12), seed=1)
+    headed.save(tmp_path / "whole.safetensors")
+    names = [f"file:{tmp_path / 'backbone.safetensors'}", f"file:{tmp_path / 'whole.safetensors'}"]
+
+    def voted(network):
+        def features(split):
+            images = split.inputs.read(torch.arange(len(split))).float() / 255
+            with torch.no_grad():
+                return torch.nn.functional.normalize(network.eval()(images).features, dim=-1)
+
+        bank, answers = features(data.train), []
+        for query in features(data.heldout):
+            cosines = bank @ query
+            votes = [0.0] * 4
+            for place in cosines.argsort(descending=True)[:20].tolist():
+                votes[int(data.train.labels[place])] += math.exp(float(cosines[place]) / 0.07)
+            answers.append(votes.index(max(votes)))
+        return torch.tensor(answers)
+
+    right = voted(headless) == data.heldout.labels
+    by_head = headed(data.heldout.inputs.read(torch.arange(len(data.heldout))).float() / 255).logits.argmax(-1)
+    for features, other in ((False, by_head), (True, voted(headed))):
+        numbers = compare(names, data=grey, features=features, keep=tmp_path / f"{features}")
+        assert numbers["models"][0]["accuracy"] == pytest.approx(100 * right.double().mean().item())
+        assert numbers["pairs"][0]["agreement"] == pytest.approx(
+            100 * (voted(headless) == other).double().mean().item()
+        )
+        again = compare([f"logits:{path}" for path in sorted((tmp_path / f"{features}").iterdir())], data=grey)
+        assert {row["accuracy"] for row in again["models"]} == {row["accuracy"] for row in numbers["models"]}
+    with pytest.raises(UserError, match="training part are their own neighbours"):
+        compare(names, data=grey, part="train")
+
+
 def test_networks_need_data():
     with pytest.raises(UserError, match="networks need images to answer: give --data"):
         compare(ZOO, data=None)

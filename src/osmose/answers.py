@@ -14,6 +14,7 @@ from osmose.candidates import Model, best_device, labelled_part, load_candidates
 from osmose.data import Dataset
 from osmose.errors import UserError, missing_extra
 from osmose.evaluate import predict
+from osmose.evaluate.readings import votes
 from osmose.files import cannot_write
 
 LOGITS = "logits:"
@@ -39,13 +40,17 @@ class Answers:
     about: dict[str, dict[str, Any]]
 
 
-def ask(models: Sequence[Model], data: Dataset | None, part: str) -> Answers:
+def ask(models: Sequence[Model], data: Dataset | None, part: str, *, features: bool = False) -> Answers:
     """One pass of every network over the part, and the files as they are.
+
+    For a network without a classifier, the nearest training samples in its features answer: its logits are the logarithms of
+    their votes.
 
     Args:
         models: names, modules, and files "logits:PATH" as `write` makes them.
         data: the data; None when all models are files, which then need labels.
         part: "test", "heldout" or "train".
+        features: let neighbours answer for all networks.
 
     Raises:
         UserError: when a network does not fit the data, or a file is of other samples, labels or classes.
@@ -64,8 +69,10 @@ def ask(models: Sequence[Model], data: Dataset | None, part: str) -> Answers:
         assert split.labels is not None
         classes = data.classes or tuple(map(str, range(data.num_classes)))
         found = Answers({}, split.labels, split.index, classes, {})
-        for name, network in (load_candidates(networks, data) if networks else {}).items():
-            found.logits[name] = predict(network.to(best_device()), split)
+        for name, network in (load_candidates(networks, data, headless=True) if networks else {}).items():
+            network.to(best_device())
+            voted = features or not network.num_classes
+            found.logits[name] = votes(network, data, split).log() if voted else predict(network, split)
             found.about[name] = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
             network.cpu()
     for path in files:

@@ -28,7 +28,7 @@ from osmose.evaluate import accuracy, outcomes, predict
 from osmose.evaluate.harness import SHARES, find_tasks, score_tasks
 from osmose.evaluate.language import score_tokens, text_numbers
 from osmose.evaluate.ratings import root_mean_square
-from osmose.evaluate.readings import read_features
+from osmose.evaluate.readings import count_classes, read_features
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.execution import Result, execute
 from osmose.models.load_language import load_language
@@ -236,9 +236,7 @@ def evaluate(
 
 def _read_features(network: Network, data: Dataset, split: Split) -> Numbers:
     """Accuracies that are read from a network's features, given those of the training part."""
-    if data.train.labels is None or data.num_classes is None:
-        raise UserError(f"{data.name} has no classes for its training part, by which features are read: give labels")
-    readings = read_features(network, data.train, data.heldout, {"asked": split}, classes=data.num_classes)
+    readings = read_features(network, data.train, data.heldout, {"asked": split}, classes=count_classes(data))
     return dict(readings["asked"].numbers())
 
 

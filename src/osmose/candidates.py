@@ -18,12 +18,13 @@ from osmose.pair_check import check_head
 Model = str | nn.Module
 
 
-def load_candidates(models: Sequence[Model], data: Dataset) -> dict[str, Network]:
+def load_candidates(models: Sequence[Model], data: Dataset, *, headless: bool = False) -> dict[str, Network]:
     """Networks by the names they have in tables, each checked against the data.
 
     Args:
         models: names or modules; "zoo:*" stands for the whole zoo. Of two with the same name the second is "NAME (2)".
         data: what they are asked about.
+        headless: whether there may be networks without a classifier among them.
 
     Raises:
         UserError: when there is none, or one does not fit the data's classes.
@@ -32,7 +33,8 @@ def load_candidates(models: Sequence[Model], data: Dataset) -> dict[str, Network
     found: dict[str, Network] = {}
     for model in expanded(models):
         network = load_candidate(model, data)
-        check_head(network.name, network, data)
+        if network.num_classes or not headless:
+            check_head(network.name, network, data)
         found[network.name if network.name not in found else f"{network.name} ({len(found) + 1})"] = network
     return found
 

@@ -149,6 +149,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--data", metavar="DATA", help="and --data.image_size N, ... (default: fashion-mnist-mini)")
     compare.add_argument("--part", choices=["heldout", "test", "train"], default="heldout")
+    compare.add_argument(
+        "--features", action="store_true",
+        help="compare what neighbours in their features answer; of networks without a head always",
+    )  # fmt: skip
     compare.add_argument("--student", metavar="MODEL", help="one of the models: rank the others as its teachers")
     compare.add_argument("--classes", metavar="NAME,...", default="", help="rank by what they know of these classes")
     compare.add_argument("--encoder", metavar="DIR", help="sentence encoder that tells how alike class names are")
@@ -335,7 +339,7 @@ def _compare(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     networks = [model for model in options.models if not model.startswith(LOGITS)]
     data = changes.get("data", "fashion-mnist-mini" if networks else None)
     numbers = compare(
-        options.models, data=data, part=options.part, student=options.student,
+        options.models, data=data, part=options.part, features=options.features, student=options.student,
         classes=[name for name in options.classes.split(",") if name], encoder=options.encoder, pairs=options.pairs,
         seed=options.seed, output=options.output, keep=options.keep,
     )  # fmt: skip

@@ -29,6 +29,7 @@ def compare(
     *,
     data: str | Mapping[str, Any] | None = "fashion-mnist-mini",
     part: Literal["heldout", "test", "train"] = "heldout",
+    features: bool = False,
     student: str | None = None,
     classes: Iterable[str] = (),
     encoder: str | None = None,
@@ -44,6 +45,7 @@ def compare(
             a column "logits" of lists, and "label").
         data: a data set with classes, by name or path, or the section `data` of a recipe; None when all are files with labels.
         part: the samples; a teacher should be chosen on "heldout".
+        features: compare what the nearest training samples in their features answer; of networks without a head always.
         student: one of the models: the others are ranked as its teachers.
         classes: rank by what they know of these classes alone.
         encoder: a sentence encoder, a folder or a name on the hub, that tells how alike the classes' names are.
@@ -75,7 +77,7 @@ def compare(
     student = None if student is None else shown.get(student, student)
     if student is not None and student not in shown.values():
         raise unknown("student", student, tuple(shown.values()))
-    found = asked.ask(models, loaded, part)
+    found = asked.ask(models, loaded, part, features=features)
     if len(found.logits) < 2:
         raise UserError("one model has nobody to be compared with: give two or more")
     _check_classes(wanted, found.classes)

@@ -8,7 +8,17 @@ from torch import Tensor
 def nearest_neighbours(
     bank: Tensor, labels: Tensor, queries: Tensor, *, classes: int, k: int = 20, temperature: float = 0.07
 ) -> Tensor:
-    """The class of each query, voted for by its k nearest in the bank: a vote weighs exp(cosine similarity / temperature).
+    """The class of each query, voted for by its k nearest in the bank, int64 [m]; of classes with as many votes the first.
+
+    Arguments as of `neighbours_votes`.
+    """
+    return neighbours_votes(bank, labels, queries, classes=classes, k=k, temperature=temperature).argmax(-1)
+
+
+def neighbours_votes(
+    bank: Tensor, labels: Tensor, queries: Tensor, *, classes: int, k: int = 20, temperature: float = 0.07
+) -> Tensor:
+    """Votes of each query's k nearest in the bank for their classes: one weighs exp(cosine similarity / temperature).
 
     Args:
         bank: features [n, D].
@@ -19,12 +29,12 @@ def nearest_neighbours(
         temperature: of the votes.
 
     Returns:
-        int64 [m]; of classes with as many votes the first.
+        float32 [m, classes].
     """
     bank, queries = F.normalize(bank, dim=-1), F.normalize(queries, dim=-1)
     voted = []
     for some in queries.split(1024):
         similar, nearest = (some @ bank.T).topk(min(k, len(bank)), dim=-1)
-        votes = torch.zeros(len(some), classes).scatter_add_(1, labels[nearest], (similar / temperature).exp())
-        voted.append(votes.argmax(-1))
+        weights = (similar / temperature).exp()
+        voted.append(torch.zeros(len(some), classes).scatter_add_(1, labels[nearest], weights))
     return torch.cat(voted)

@@ -6,16 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from osmose.data.dataset import Dataset
 from osmose.data.split import Split
+from osmose.errors import UserError
 from osmose.evaluate.features import features
 from osmose.evaluate.linear_probe import linear_probe
-from osmose.evaluate.neighbours import nearest_neighbours
+from osmose.evaluate.neighbours import nearest_neighbours, neighbours_votes
 from osmose.models.network import Network
 
 NEIGHBOURS = (20, 10)
 """k, the first of which is the one that counts."""
 BANK = 50_000
 """Training samples that are remembered."""
+_LEAST = 1e-8
+"""What a class has for which nobody votes; a vote is at least 6e-7."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,33 @@ def read_features(
         voted = {k: nearest_neighbours(known, bank.labels, seen[part], classes=classes, k=k) for k in NEIGHBOURS}
         readings[part] = Reading(voted, probe(seen[part]), split.labels)
     return readings
+
+
+def votes(network: Network, data: Dataset, asked: Split) -> Tensor:
+    """Votes of each sample's nearest neighbours in the training part for the classes of the data, float32 [m, classes].
+
+    Raises:
+        UserError: when the training part has no labels, or is itself asked about.
+    """
+    if asked is data.train:
+        raise UserError(
+            "samples of the training part are their own neighbours: features tell nothing of them; use another part"
+        )
+    classes, bank = count_classes(data), spread(data.train, BANK)
+    assert bank.labels is not None
+    known, seen = features(network, bank), features(network, asked)
+    return neighbours_votes(known, bank.labels, seen, classes=classes, k=NEIGHBOURS[0]).clamp_min(_LEAST)
+
+
+def count_classes(data: Dataset) -> int:
+    """The number of classes that features are read for.
+
+    Raises:
+        UserError: when the training part has none.
+    """
+    if data.train.labels is None or data.num_classes is None:
+        raise UserError(f"{data.name} has no classes for its training part, by which features are read: give labels")
+    return data.num_classes
 
 
 def spread(split: Split, most: int) -> Split:
