@@ -157,8 +157,24 @@ def test_networks_without_a_head_answer_by_their_neighbours(grey, tmp_path):
         )
         again = compare([f"logits:{path}" for path in sorted((tmp_path / f"{features}").iterdir())], data=grey)
         assert {row["accuracy"] for row in again["models"]} == {row["accuracy"] for row in numbers["models"]}
-    with pytest.raises(UserError, match="training part are their own neighbours"):
+        assert [row["by"] for row in numbers["models"]] == [
+            "neighbours",
+            "neighbours" if features else "its classifier",
+        ]
+    with pytest.raises(UserError, match="features of part 'train' are read by themselves"):
         compare(names, data=grey, part="train")
+
+
+def test_heads_that_nobody_asks_may_know_other_classes(grey, tmp_path, capsys):
+    for place, classes in enumerate((7, 4)):
+        network = load_model("fresh:zoo:cnn-s", num_classes=classes, channels=1, image_size=(12, 12), seed=place)
+        network.save(tmp_path / f"{classes}.safetensors")
+    names = [f"file:{tmp_path / f'{classes}.safetensors'}" for classes in (7, 4)]
+    assert main(["compare", *names, "--data", grey]) == 2
+    assert "knows 7 classes" in capsys.readouterr().err
+    assert main(["compare", *names, "--data", grey, "--features", "--json", "--output", str(tmp_path / "page")]) == 0
+    assert [row["by"] for row in json.loads(capsys.readouterr().out)["models"]] == ["neighbours"] * 2
+    assert "<td>neighbours</td>" in (tmp_path / "page" / "report.html").read_text()
 
 
 def test_networks_need_data():

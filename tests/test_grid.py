@@ -101,15 +101,15 @@ def test_settings_are_crossed_where_a_variant_does_not_fix_them() -> None:
 def test_long_names_keep_their_ends_and_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """File systems allow 255 bytes; beside the run's folder stand files with longer names."""
     monkeypatch.setattr(grid, "check_names", lambda recipes: None)  # of files that are not there
-    place = "file:runs/" + "deep" * 60
+    place = "file:runs/" + "déep" * 60
     long = study(
         students=[CNN], teachers=[f"{place}/one", f"{place}/two"], methods={"kl": {"method": "distill"}}, seeds=[0, 1]
     )
     found = names(long)
     assert len(set(found)) == len(found) == 4
     for name in found:
-        assert len(name.encode()) <= 220
-        assert name.startswith("fresh-cnn-xs-from-file-runs-deepdeep")
+        assert len(name.encode()) <= 200
+        assert name.startswith("fresh-cnn-xs-from-file-runs-déepdéep")
         assert name.endswith(("-kl-seed0", "-kl-seed1"))
     assert found == names(long)
 
@@ -161,6 +161,14 @@ def test_a_mistake_in_any_run_is_one_line(changes: dict[str, Any], message: str)
     with pytest.raises(UserError, match=message) as error:
         grid.expand(study(**changes))
     assert "\n" not in str(error.value)
+
+
+def test_a_setting_that_a_variant_fixes_and_varies_is_a_mistake() -> None:
+    variant = {"method": {"name": "distill", "kl_weight": 0.5}, "settings": {"method.kl_weight": [0.2, 0.4]}}
+    with pytest.raises(
+        UserError, match="'kd' has both a value and a list for 'method.kl_weight': leave one of them out"
+    ):
+        grid.expand(study(methods={"kd": variant}))
 
 
 def test_packaged_studies_load_by_name_and_unknown_ones_are_named() -> None:

@@ -14,8 +14,9 @@ from osmose.candidates import Model, best_device, labelled_part, load_candidates
 from osmose.data import Dataset
 from osmose.errors import UserError, missing_extra
 from osmose.evaluate import predict
-from osmose.evaluate.readings import votes
+from osmose.evaluate.readings import check_features, votes
 from osmose.files import cannot_write
+from osmose.models.network import Network
 
 LOGITS = "logits:"
 """How a file of logits is named among models."""
@@ -30,7 +31,8 @@ class Answers:
         labels: int64 [n].
         numbers: int64 [n], the samples' numbers in their part.
         classes: names of the c classes.
-        about: what is known of each model beside its answers: "parameters".
+        about: what is known of each model beside its answers: "by" what it answers (its classifier, neighbours, a file), and
+            "parameters".
     """
 
     logits: dict[str, Tensor]
@@ -69,11 +71,21 @@ def ask(models: Sequence[Model], data: Dataset | None, part: str, *, features: b
         assert split.labels is not None
         classes = data.classes or tuple(map(str, range(data.num_classes)))
         found = Answers({}, split.labels, split.index, classes, {})
-        for name, network in (load_candidates(networks, data, headless=True) if networks else {}).items():
+
+        def by_head(network: Network) -> bool:
+            return bool(network.num_classes) and not features
+
+        candidates = load_candidates(networks, data, head=by_head) if networks else {}
+        if not all(map(by_head, candidates.values())):
+            check_features(data, part)
+        for name, network in candidates.items():
             network.to(best_device())
-            voted = features or not network.num_classes
-            found.logits[name] = votes(network, data, split).log() if voted else predict(network, split)
-            found.about[name] = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
+            asks_head = by_head(network)
+            found.logits[name] = predict(network, split) if asks_head else votes(network, data, split).log()
+            found.about[name] = {
+                "by": "its classifier" if asks_head else "neighbours",
+                "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            }
             network.cpu()
     for path in files:
         read = _read(path, found)
@@ -147,7 +159,9 @@ def _read(path: Path, others: Answers | None) -> Answers:
                 f"'{path}' has another column '{name}' than the rest: give files of the same samples in order"
             )
     name = path.stem if path.stem not in others.logits else str(path)
-    return Answers({name: logits}, others.labels, others.numbers, others.classes, {name: {"parameters": None}})
+    return Answers(
+        {name: logits}, others.labels, others.numbers, others.classes, {name: {"by": "file", "parameters": None}}
+    )
 
 
 def _matrix(column: Any, path: Path) -> Tensor:

@@ -16,23 +16,22 @@ from torch import nn
 from osmose import execution, grid, user_code
 from osmose import recipe as recipes
 from osmose.candidates import Model, best_device, labelled_part, load_candidate, load_candidates
-from osmose.data import Dataset, load_data
+from osmose.data import load_data
 from osmose.data.corpus import load_passages
 from osmose.data.corruptions import check_available, parse
 from osmose.data.domains import Domain, corrupted, open_domains
 from osmose.data.images import Decoding
 from osmose.data.ratings import load_ratings
-from osmose.data.split import Split, stratified
+from osmose.data.split import stratified
 from osmose.errors import UserError, check
 from osmose.evaluate import accuracy, outcomes, predict
 from osmose.evaluate.harness import SHARES, find_tasks, score_tasks
 from osmose.evaluate.language import score_tokens, text_numbers
 from osmose.evaluate.ratings import root_mean_square
-from osmose.evaluate.readings import count_classes, read_features
+from osmose.evaluate.readings import check_features, read_features
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.execution import Result, execute
 from osmose.models.load_language import load_language
-from osmose.models.network import Network
 from osmose.pair_check import check_head
 from osmose.random import generator
 from osmose.stages import execute_stages
@@ -228,16 +227,14 @@ def evaluate(
     split, network = labelled_part(loaded, part), load_candidate(model, loaded).to(best_device())
     numbers = {"model": network.name, "data": settings.name, "part": part, "samples": len(split)}
     if features or network.num_classes == 0:
-        return {**numbers, **_read_features(network, loaded, split)}
+        check_features(loaded, part)
+        assert loaded.num_classes is not None
+        asked = {"asked": split}
+        readings = read_features(network, loaded.train, loaded.heldout, asked, classes=loaded.num_classes)
+        return {**numbers, **readings["asked"].numbers()}
     check_head(network.name, network, loaded)
     found = outcomes(network, predict(network, split), split)
     return {**numbers, **({"mse": found.mean().item()} if found.is_floating_point() else {"accuracy": accuracy(found)})}
-
-
-def _read_features(network: Network, data: Dataset, split: Split) -> Numbers:
-    """Accuracies that are read from a network's features, given those of the training part."""
-    readings = read_features(network, data.train, data.heldout, {"asked": split}, classes=count_classes(data))
-    return dict(readings["asked"].numbers())
 
 
 def _evaluate_ratings(model: Model, settings: recipes.RatingData, part: str) -> Numbers:

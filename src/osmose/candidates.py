@@ -1,7 +1,7 @@
 """Models that are looked at side by side, and the part of the data on which they are."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -18,13 +18,15 @@ from osmose.pair_check import check_head
 Model = str | nn.Module
 
 
-def load_candidates(models: Sequence[Model], data: Dataset, *, headless: bool = False) -> dict[str, Network]:
+def load_candidates(
+    models: Sequence[Model], data: Dataset, *, head: Callable[[Network], bool] = lambda network: True
+) -> dict[str, Network]:
     """Networks by the names they have in tables, each checked against the data.
 
     Args:
         models: names or modules; "zoo:*" stands for the whole zoo. Of two with the same name the second is "NAME (2)".
         data: what they are asked about.
-        headless: whether there may be networks without a classifier among them.
+        head: whether a network needs a classifier for the data's classes.
 
     Raises:
         UserError: when there is none, or one does not fit the data's classes.
@@ -33,7 +35,7 @@ def load_candidates(models: Sequence[Model], data: Dataset, *, headless: bool = 
     found: dict[str, Network] = {}
     for model in expanded(models):
         network = load_candidate(model, data)
-        if network.num_classes or not headless:
+        if head(network):
             check_head(network.name, network, data)
         found[network.name if network.name not in found else f"{network.name} ({len(found) + 1})"] = network
     return found

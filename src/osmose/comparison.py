@@ -56,11 +56,11 @@ def compare(
 
     Returns:
         {"data", "part", "samples", "classes", "uniform_entropy": log(number of classes), "models": of each "model", "accuracy",
-        "parameters"; "pairs": of each ordered pair "teacher", "student", "accuracy_difference" (teacher's less student's);
-        "positive_flips", "negative_flips" and "agreement" (the same answer) in percent of the samples; "by_class", the
-        positive flips of each class in the same unit; "entropy" of their distribution in nats; "top", for each share of
-        `SHARES` the "classes" that hold it and their relative "similarity"; "student", "chosen_classes" as given; "ranking":
-        teachers of `student`, best first}.
+        "by" what it answers (its classifier, neighbours in its features, a file), "parameters"; "pairs": of each ordered pair
+        "teacher", "student", "accuracy_difference" (teacher's less student's); "positive_flips", "negative_flips" and "agreement"
+        (the same answer) in percent of the samples; "by_class", the positive flips of each class in the same unit; "entropy" of
+        their distribution in nats; "top", for each share of `SHARES` the "classes" that hold it and their relative "similarity";
+        "student", "chosen_classes" as given; "ranking": teachers of `student`, best first}.
 
     Raises:
         UserError: for models that do not fit the data or each other, unknown classes or student, or a missing extra.

@@ -112,6 +112,11 @@ def expand(study: Mapping[str, Any]) -> list[Cell]:
             )
         settings = {**_mapping(study, "settings"), **_mapping(variant, "settings")}
         own = {key: value for key, value in variant.items() if key != "settings"}
+        for key in _mapping(variant, "settings"):
+            if _fixes(own, key):
+                raise UserError(
+                    f"study method '{method}' has both a value and a list for '{key}': leave one of them out"
+                )
         open_axes = {key: values for key, values in axes.items() if key not in own}
         open_settings = {key: _list(settings, key) for key in settings if not _fixes(own, key)}
         for cell in _variant(str(method), recipes.merge(base, own), open_settings, open_axes):

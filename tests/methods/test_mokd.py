@@ -11,10 +11,12 @@ from importlib.util import find_spec
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from safetensors.torch import load_file
 
 import osmose
 from osmose import api, execution, torchvision_ops
+from osmose.cli import show_transfer
 from osmose.data.batch import Batch
 from osmose.data.crops import Crops
 from osmose.engine import checkpoint
@@ -32,6 +34,7 @@ from osmose.models import load_model
 from osmose.models.backbones import Backbones
 from osmose.models.layout import Layout
 from osmose.recipe import resolve
+from osmose.tasks.backbones import _headless
 
 CLOCK = Clock(step=0, steps_per_epoch=2, epochs=4, batch_size=6)
 PIXELS = torch.randint(0, 256, (6, 1, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -438,7 +441,7 @@ def test_heads_begin_as_the_papers():
 
 
 def test_widths_of_t_heads():
-    """All have the widest transformer's, and 384 where there is none; a head of attention for each 64 numbers."""
+    """All have the widest transformer's, and 384 where there is none; six attention heads, or what divides it."""
     auto = {"t_head": THead(layers=1)}
     widths = {
         names: [learner.branch.t_head.positions.shape[1] for learner in build(names=names, **auto).learners]
@@ -446,7 +449,7 @@ def test_widths_of_t_heads():
     }
     wide = network("vit-s,patch=4").body.position.shape[-1]
     assert list(widths.values()) == [[wide] * 2, [wide] * 2, [384] * 2]
-    for width, heads in ((384, 6), (192, 3), (64, 1), (48, 1), (100, 1), (768, 12), (160, 2)):
+    for width, heads in ((384, 6), (768, 6), (192, 6), (64, 4), (100, 5), (49, 1)):
         head = TOutputs(THead(layers=1), Layout.of(torch.zeros(1, 9, 6)), width, 5, project=True)
         assert head.layers.layers[0].self_attn.num_heads == heads
 
@@ -504,7 +507,7 @@ def test_what_never_told_anything_is_no_collapse_at_once(grey, tmp_path):
     flat = {**DINO, "teacher_temperature": {"start": 1e4, "end": 1e4}}
     recipe = {**RUN, "data": grey, "student": PAIR[0], "method": flat}
     api.run({**recipe, "epochs": 4}, output=tmp_path / "run")
-    with pytest.raises(UserError, match="collapsed: in epoch 5"):
+    with pytest.raises(UserError, match="learned nothing: in epoch 5 .* as in all before; lower"):
         api.run({**recipe, "epochs": 6}, output=tmp_path / "longer")
 
 
@@ -513,6 +516,7 @@ def test_local_crops_that_a_network_cannot_take_are_resized():
     assert [look.size for look in method.learners[0].branch.looks] == [(12, 12), (8, 8)]
     assert [look.size for look in method.learners[1].branch.looks] == [(12, 12), (12, 12)]
     (note,) = method.notes()
+    assert not list(build(shapes=((1, 12, 12), (1, 12, 12))).notes())
     assert note.startswith(
         f"{method.learners[1].branch.network.name} takes images of 12x12 alone: local crops are enlarged"
     )
@@ -596,21 +600,48 @@ def test_modules_learn_side_by_side_through_the_api(grey, tmp_path):
         )
 
 
-@pytest.mark.parametrize("family", ["resnet18", "vit_b_16", "swin_t"])
-def test_plain_modules_of_torchvision_show_their_last_layer(family):
-    """Twins listen to their own layers, and a Swin's map, whose channels come last, is one of places."""
+@pytest.mark.parametrize(
+    ("family", "grid", "width", "is_map"),
+    [("resnet18", (1, 1), 512, True), ("vit_b_16", (2, 2), 768, False), ("swin_t", (1, 1), 768, True)],
+)
+def test_plain_modules_of_torchvision_lose_their_head_and_show_their_last_layer(family, grid, width, is_map):
+    """A Swin's map, whose channels come last, is one of places."""
     torchvision_ops.install()
     models = pytest.importorskip("torchvision.models", exc_type=ImportError)
     body = models.get_model(family, weights=None, **({"image_size": 32} if "vit" in family else {}))
-    (look,) = looks(load_model(body, num_classes=0, channels=3), [(3, 32, 32)])
-    places = {"resnet18": ((1, 1), 512, True), "vit_b_16": ((2, 2), 768, False), "swin_t": ((1, 1), 768, True)}[family]
-    assert (look.layout.grid, look.layout.width, look.is_map) == places
+    (look,) = looks(_headless(body, {}, channels=3), [(3, 32, 32)])
+    assert (look.layout.grid, look.layout.width, look.width, look.is_map) == (grid, width, width, is_map)
+
+
+class Sequences(torch.nn.Module):
+    """A transformer whose layers take sequences first, or give two things."""
+
+    num_classes = 0
+
+    def __init__(self, two):
+        super().__init__()
+        self.patches, self.two = torch.nn.Conv2d(1, 8, 4, 4), two
+        self.layers = torch.nn.ModuleList([torch.nn.TransformerEncoderLayer(8, 2, 8) for _ in range(2)])
+        if two:
+            self.layers[1].register_forward_hook(lambda layer, given, made: (made, made))
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).permute(2, 0, 1)
+        for layer in self.layers:
+            x = layer(x)
+        return x[0][0] if self.two else x.mean(0)
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_layers_that_do_not_give_a_row_a_sample_are_refused(two):
+    with pytest.raises(UserError, match="shows no feature map or tokens"):
+        looks(_headless(Sequences(two), {}, channels=1), [(1, 12, 12)])
 
 
 def test_twins_of_plain_modules_listen_to_their_own_layers():
     torchvision_ops.install()
     models = pytest.importorskip("torchvision.models", exc_type=ImportError)
-    networks = [load_model(models.resnet18(weights=None), num_classes=0, channels=3) for _ in range(2)]
+    networks = [_headless(models.resnet18(weights=None), {}, channels=3) for _ in range(2)]
     method = Mokd(Backbones(networks), {}, **SMALL, t_head=T_HEAD)
     method.fit_to([(3, 64, 64), (3, 32, 32)], torch.arange(4))
     learner, other = method.train().learners
@@ -695,10 +726,12 @@ def test_networks_that_cannot_be_looked_at_are_refused():
         looks(load_model(Picky(torch.nn.Linear(2, 2)), channels=1), [(1, 12, 12)])
 
 
-def test_without_labels_it_trains_and_nothing_is_scored(grey, tmp_path):
+def test_without_labels_it_trains_and_nothing_is_scored(grey, tmp_path, capsys):
     recipe = {**RUN, "data": {"name": grey, "labelled": False}, "student": PAIR[0], "method": DINO}
     study = osmose.study({"base": {**recipe, "epochs": 1}, "seeds": [0]}, output=tmp_path / "study")
     assert (study["finished"], study["summary"]) == (1, [])
     numbers = api.run(recipe, output=tmp_path / "run").numbers
     assert numbers["networks"] == {}
     assert (tmp_path / "run" / "student.safetensors").exists()
+    show_transfer(numbers, Console())
+    assert "without labels nothing says how good the features are" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from osmose.errors import UserError
 from osmose.files import cannot_write, write_atomically
 
 _MAGIC = b"osmose checkpoint "
-_FORMAT = 1
+_FORMAT = 2
 """What a state holds; another number is another version's."""
 _KEPT = 2
 

@@ -77,30 +77,20 @@ def read_features(
 
 
 def votes(network: Network, data: Dataset, asked: Split) -> Tensor:
-    """Votes of each sample's nearest neighbours in the training part for the classes of the data, float32 [m, classes].
-
-    Raises:
-        UserError: when the training part has no labels, or is itself asked about.
-    """
-    if asked is data.train:
-        raise UserError(
-            "samples of the training part are their own neighbours: features tell nothing of them; use another part"
-        )
-    classes, bank = count_classes(data), spread(data.train, BANK)
+    """Votes of each sample's nearest neighbours in the training part for the classes of the data, float32 [m, classes]."""
+    bank = spread(data.train, BANK)
     assert bank.labels is not None
+    assert data.num_classes is not None
     known, seen = features(network, bank), features(network, asked)
-    return neighbours_votes(known, bank.labels, seen, classes=classes, k=NEIGHBOURS[0]).clamp_min(_LEAST)
+    return neighbours_votes(known, bank.labels, seen, classes=data.num_classes, k=NEIGHBOURS[0]).clamp_min(_LEAST)
 
 
-def count_classes(data: Dataset) -> int:
-    """The number of classes that features are read for.
-
-    Raises:
-        UserError: when the training part has none.
-    """
+def check_features(data: Dataset, part: str) -> None:
+    """Raise a UserError where nothing can be read from features of a part of the data."""
     if data.train.labels is None or data.num_classes is None:
         raise UserError(f"{data.name} has no classes for its training part, by which features are read: give labels")
-    return data.num_classes
+    if part == "train":
+        raise UserError("features of part 'train' are read by themselves, which tells nothing: use --part heldout")
 
 
 def spread(split: Split, most: int) -> Split:

@@ -119,6 +119,7 @@ class Dino(Method):
         return "its own slow twin"
 
     def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
+        self._shapes = list(shapes)
         seen = [looks(network, shapes) for network in self._networks]
         self.maps = [first.is_map for first, *_ in seen]
         called = [network.name for network in self._networks]
@@ -136,8 +137,11 @@ class Dino(Method):
             f"{learner.branch.network.name} takes images of {high}x{wide} alone: local crops are enlarged, and cost as much "
             "as global ones; timm's transformers take them as they are with dynamic_img_size=true"
             for learner in self.learners
-            for (high, wide), *others in [[look.size for look in learner.branch.looks]]
-            if (high, wide) in others
+            for high, wide in [learner.branch.looks[0].size]
+            if any(
+                shape != self._shapes[0] and look.size == (high, wide)
+                for shape, look in zip(self._shapes, learner.branch.looks, strict=True)
+            )
         ]
 
     def token_head(self, number: int, seen: Sequence[Sequence[Look]]) -> TOutputs | None:
@@ -227,10 +231,16 @@ class Dino(Method):
             mean = sum(each[number] for each in told) / max(1, len(told))
             optimiser = self.cnn_optimiser if self.maps[number] else self.transformer_optimiser
             never = self.best[number] < _NOTHING and clock.epoch + 1 >= optimiser.warmup_epochs + _PATIENCE
-            if mean < min(_NOTHING, 0.1 * self.best[number]) or (mean < _NOTHING and never):
+            alike = f"in epoch {clock.epoch + 1} its twin answered all samples alike ({mean:.1e} nats)"
+            if mean < min(_NOTHING, 0.1 * self.best[number]):
                 raise stop(
-                    f"{network.name} collapsed: in epoch {clock.epoch + 1} its twin answered all samples alike "
-                    f"({mean:.1e} nats); lower method.teacher_temperature or the learning rate, or raise method.momentum"
+                    f"{network.name} collapsed: {alike}; lower method.teacher_temperature or the learning rate, or raise "
+                    "method.momentum"
+                )
+            if mean < _NOTHING and never:
+                raise stop(
+                    f"{network.name} learned nothing: {alike}, as in all before; lower method.teacher_temperature or "
+                    "method.momentum, or raise the learning rate"
                 )
             self.best[number] = max(mean, self.best[number])
 

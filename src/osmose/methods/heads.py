@@ -39,7 +39,7 @@ class THead:
     Args:
         layers: transformer layers.
         width: length of their tokens; none takes the widest transformer's, and 384 where there is none.
-        heads: attention heads a layer; none takes one for each 64 numbers of the width, where these divide it.
+        heads: attention heads a layer; none takes 6, or the next smaller number that divides the width.
         ratio: hidden units of a layer's perceptron over its width.
     """
 
@@ -54,6 +54,10 @@ class THead:
         for key in ("width", "heads"):
             value = getattr(self, key)
             check(value is None or value >= 1, f"method.t_head.{key}", value, "at least 1, or null")
+
+
+_HEADS = 6
+"""Attention heads of a T-Head's layers, of any width (public code)."""
 
 
 class Prototypes(nn.Module):
@@ -116,7 +120,7 @@ class TOutputs(nn.Module):
 
     def __init__(self, settings: THead, layout: Layout, width: int, outputs: int, *, project: bool) -> None:
         super().__init__()
-        heads = settings.heads or next(count for count in range(max(1, width // 64), 0, -1) if width % count == 0)
+        heads = settings.heads or next(count for count in range(_HEADS, 0, -1) if width % count == 0)
         if width % heads:
             raise UserError(
                 f"a T-Head of width {width} cannot be shared by {heads} attention heads: set method.t_head.heads to a divisor of "

@@ -242,7 +242,10 @@ def _field(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> s
         last = ""
     if last:
         network.listen([last])
-        outputs = _said(network, shape, size)
+        try:
+            outputs = _said(network, shape, size)
+        except UserError:  # the layer gives several tensors
+            outputs = None
         if outputs and _are_tokens(outputs.field(STATES + last)):
             return STATES + last
     raise UserError(
@@ -252,7 +255,8 @@ def _field(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> s
 
 
 def _are_tokens(state: Tensor | None) -> bool:
-    return state is not None and state.dim() in (3, 4)
+    """Of the one image that networks are tried on."""
+    return state is not None and state.dim() in (3, 4) and len(state) == 1
 
 
 def _tried(network: Network, field: str, shape: tuple[int, ...], size: tuple[int, int]) -> Look | None:

@@ -49,14 +49,12 @@ class Queue(nn.Module):
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
         self._seen: list[tuple[Tensor, Tensor]] = []
 
-    def likeness(self, features: Tensor, own: Tensor, others_than: Tensor | None = None) -> Tensor:
+    def likeness(self, features: Tensor, own: Tensor, numbers: Tensor) -> Tensor:
         """Products of features [n, width] with a row of their own [n, width], and with every row, [n, 1 + size].
 
-        Rows of the samples `others_than` [n] themselves, seen an epoch ago, are as unlike as nothing is.
+        Rows that the samples themselves, of these `numbers` [n], left an epoch ago are as unlike as nothing is.
         """
-        others = features @ self.rows.T
-        if others_than is not None:
-            others = others.masked_fill(self.numbers == others_than.unsqueeze(1), _UNLIKE)
+        others = (features @ self.rows.T).masked_fill(self.numbers == numbers.unsqueeze(1), _UNLIKE)
         return torch.cat([(features * own).sum(-1, keepdim=True), others], 1)
 
     def see(self, numbers: Tensor, features: Tensor) -> None:

@@ -83,7 +83,7 @@ class Seed(Method):
         with torch.autocast(batch.x.device.type, enabled=False):
             ours = F.normalize(features.float(), dim=-1)
             theirs = F.normalize(self.teacher.signal(batch, "features"), dim=-1)
-            loss = self.compare(*(self.queue.likeness(one, theirs) for one in (ours, theirs)))
+            loss = self.compare(*(self.queue.likeness(one, theirs, batch.index) for one in (ours, theirs)))
         self.queue.see(batch.index, theirs)
         return Step(loss)
 

@@ -114,6 +114,16 @@ class LanguageModel(Model):
         if self.longest is not None and length > self.longest:
             raise UserError(f"data.length is {length} and {self.name} takes {self.longest} tokens: lower it")
 
+    def check_saving(self) -> None:
+        """Raise `UserError` where transformers would refuse to save it, after it was trained."""
+        validate: Any = getattr(self.body.config, "validate", None)  # transformers 4 refuses nothing
+        try:
+            if validate is not None:
+                validate()
+        except Exception as error:  # of many kinds
+            said = " ".join(str(error.__cause__ or error).split())
+            raise UserError(f"transformers does not save '{self.name}' ({said}): change its configuration") from error
+
     def forward(self, x: Tensor) -> TokenStates:
         """Hidden states of tokens and documents, int64 [B, 2, L]."""
         return TokenStates(self._states(x, self._masked))

@@ -72,9 +72,6 @@ def load_language(
             if bits is not None and not changes.keys().isdisjoint(WIDTHS):
                 raise UserError(f"'{name}': weights of 4 bits cannot be made narrower: leave bits out")
             body = _cut(_trained(place, _DTYPES[dtype], _quantised(bits, name)), changes, name)
-        validate: Any = getattr(body.config, "validate", None)  # none in transformers 4
-        if validate is not None:
-            validate()  # what cannot be saved is refused before it is trained
         return LanguageModel(body, tokenizer, name=name)
 
 

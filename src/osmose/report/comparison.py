@@ -139,10 +139,15 @@ def _similarity(pairs: Sequence[Mapping[str, Any]]) -> list[Section]:
 
 def _models(models: Sequence[Mapping[str, Any]]) -> Section:
     rows = [
-        [model["model"], f"{model['accuracy']:.2f} %", f"{model['parameters']:,}" if model["parameters"] else ""]
+        [
+            model["model"],
+            model["by"],
+            f"{model['accuracy']:.2f} %",
+            f"{model['parameters']:,}" if model["parameters"] else "",
+        ]
         for model in sorted(models, key=lambda model: -model["accuracy"])
     ]
-    return Section("Models", columns=["", "accuracy", "parameters"], rows=rows)
+    return Section("Models", columns=["", "answers by", "accuracy", "parameters"], rows=rows)
 
 
 def _pairs(pairs: Sequence[Mapping[str, Any]]) -> Section:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from osmose.data.batch import Batch
 from osmose.data.crops import Crops
@@ -22,7 +23,7 @@ from osmose.evaluate.features import features
 from osmose.models import load_model
 from osmose.models.backbones import Backbones
 from osmose.models.model import Model
-from osmose.models.network import Network
+from osmose.models.network import Network, last_linear
 from osmose.pair_check import check_input
 from osmose.recipe import Data, Recipe
 from osmose.tasks.images import check_models, some_images
@@ -165,6 +166,8 @@ def _headless(name: Any, products: Products, **wanted: Any) -> Network:
         network = load_model(copy.deepcopy(name), channels=wanted["channels"])
         if hasattr(network.body, "reset_classifier"):
             network.body.reset_classifier(0)
+        elif network.num_classes:
+            network.body.set_submodule(last_linear(network.body), nn.Identity())
         return Network(
             network.body, name=network.name, architecture=network.architecture, preprocessing=network.preprocessing,
             classes=None, num_classes=0,

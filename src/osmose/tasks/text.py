@@ -52,6 +52,7 @@ class TextTask(Task):
 
         (name,) = recipe.students
         student = load("student", name)
+        student.check_saving()
         if getattr(student.body, "is_loaded_in_4bit", False):
             raise UserError(f"student {name} has weights of 4 bits, which do not train: leave bits out")
         if student.body.dtype != torch.float32 and recipe.method.get("lora") is None:
