@@ -1,0 +1,98 @@
+"""What study mokd-fashion says: each network together and alone, how far two agree, how far their layers look.
+
+    python benchmarks/mokd_tables.py results/mokd-fashion
+
+Means over seeds of the test part, ± standard deviation; of differences the 95 % interval, paired over seeds. Agreement: the share
+of test images for which the neighbours of two networks vote alike; its control is the first network of a pair beside second ones
+that were trained alone, of which that is fair whose accuracy is nearest. The runs' weights must be there still.
+"""
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pyarrow.parquet as pq
+from scipy.stats import t
+
+from osmose.comparison import compare
+
+TOGETHER, ALONE = "mokd", "alone"
+READ = {"neighbours": "neighbours_after", "linear classifier": "probe_after"}
+
+Runs = dict[int, dict[str, Any]]
+"""The rows of one method and pair, by seed."""
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{fmean(values):.2f} ± {stdev(values):.2f}"
+
+
+def interval(ours: list[float], theirs: list[float]) -> str:
+    """The mean of paired differences, and its 95 % interval."""
+    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
+    reach = float(t.ppf(0.975, len(differences) - 1)) * stdev(differences) / len(differences) ** 0.5
+    return f"{fmean(differences):+.2f} ({fmean(differences) - reach:+.2f} to {fmean(differences) + reach:+.2f})"
+
+
+def of(runs: Runs, key: str) -> list[float]:
+    """A number of every run, in the order of the seeds."""
+    return [runs[seed][key] for seed in sorted(runs)]
+
+
+def gains(pair: str, methods: dict[str, Runs]) -> None:
+    """A row a network and way to read it: with each method, and what learning together adds to learning alone."""
+    for number, name in enumerate(pair.split(" + "), start=1):
+        for said, key in READ.items():
+            column = f"networks_student{number}_{key}"
+            cells = [spread(of(runs, column)) for runs in methods.values()]
+            added = interval(of(methods[TOGETHER], column), of(methods[ALONE], column))
+            print(f"| {name} of {pair} | {said} | {' | '.join(cells)} | {added} |")
+
+
+def agreement(folder: Path, pair: str, methods: dict[str, Runs]) -> None:
+    """The first network of MOKD's pair beside its partner, and beside the partners of other methods."""
+    for method, runs in methods.items():
+        agree, right = [], []
+        for seed, together in methods[TOGETHER].items():
+            first, second = folder / together["folder"], folder / runs[seed]["folder"]
+            models = [f"file:{first}/student1.safetensors", f"file:{second}/student2.safetensors"]
+            found = compare(models, part="test")
+            agree.append(found["pairs"][0]["agreement"])
+            right.append(found["models"][1]["accuracy"])
+        print(f"| {pair} | {method} | {spread(right)} | {spread(agree)} |")
+
+
+def distances(pair: str, methods: dict[str, Runs]) -> None:
+    """A row a network and method: the mean distance that each layer attends over."""
+    for number, name in enumerate(pair.split(" + "), start=1):
+        for method, runs in methods.items():
+            key = f"networks_student{number}_attention_distance_after_"
+            layers = [column for column in next(iter(runs.values())) if column.startswith(key)]
+            looked = [spread(of(runs, layer)) for layer in layers if None not in of(runs, layer)]
+            print(f"| {name} of {pair} | {method} | {', '.join(looked)} |")
+
+
+def main(folder: Path) -> None:
+    """Print the three tables as Markdown."""
+    pairs: dict[str, dict[str, Runs]] = defaultdict(lambda: defaultdict(dict))
+    for row in pq.read_table(folder / "table.parquet").to_pylist():
+        pairs[row["student"].replace("fresh:zoo:", "")][row["method"]][row["seed"]] = row
+    names = list(next(iter(pairs.values())))
+    print(
+        f"| network | read by | {' | '.join(names)} | {TOGETHER} less {ALONE} |\n| --- | --- |{' ---: |' * (len(names) + 1)}"
+    )
+    for pair, methods in pairs.items():
+        gains(pair, methods)
+    print("\n| pair | partner of the first network | its accuracy | agreement |\n| --- | --- | ---: | ---: |")
+    for pair, methods in pairs.items():
+        agreement(folder, pair, methods)
+    print("\n| network | method | pixels, layer by layer |\n| --- | --- | --- |")
+    for pair, methods in pairs.items():
+        distances(pair, methods)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
