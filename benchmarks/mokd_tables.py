@@ -9,13 +9,14 @@ that were trained alone, of which that is fair whose accuracy is nearest. The ru
 
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import pyarrow.parquet as pq
-from scipy.stats import t
 
+from genre_table import paired
 from osmose.comparison import compare
 
 TOGETHER, ALONE = "mokd", "alone"
@@ -25,21 +26,15 @@ Runs = dict[int, dict[str, Any]]
 """The rows of one method and pair, by seed."""
 
 
-def spread(values: list[float]) -> str:
+def spread(values: Iterable[float]) -> str:
     """Mean and standard deviation."""
+    values = list(values)
     return f"{fmean(values):.2f} ± {stdev(values):.2f}"
 
 
-def interval(ours: list[float], theirs: list[float]) -> str:
-    """The mean of paired differences, and its 95 % interval."""
-    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
-    reach = float(t.ppf(0.975, len(differences) - 1)) * stdev(differences) / len(differences) ** 0.5
-    return f"{fmean(differences):+.2f} ({fmean(differences) - reach:+.2f} to {fmean(differences) + reach:+.2f})"
-
-
-def of(runs: Runs, key: str) -> list[float]:
-    """A number of every run, in the order of the seeds."""
-    return [runs[seed][key] for seed in sorted(runs)]
+def of(runs: Runs, key: str) -> dict[int, float]:
+    """A number of every run, by seed."""
+    return {seed: row[key] for seed, row in runs.items()}
 
 
 def gains(pair: str, methods: dict[str, Runs]) -> None:
@@ -47,9 +42,10 @@ def gains(pair: str, methods: dict[str, Runs]) -> None:
     for number, name in enumerate(pair.split(" + "), start=1):
         for said, key in READ.items():
             column = f"networks_student{number}_{key}"
-            cells = [spread(of(runs, column)) for runs in methods.values()]
-            added = interval(of(methods[TOGETHER], column), of(methods[ALONE], column))
-            print(f"| {name} of {pair} | {said} | {' | '.join(cells)} | {added} |")
+            cells = [spread(of(runs, column).values()) for runs in methods.values()]
+            added, reach = paired(of(methods[TOGETHER], column), of(methods[ALONE], column))
+            interval = f"{added:+.2f} ({added - reach:+.2f} to {added + reach:+.2f})"
+            print(f"| {name} of {pair} | {said} | {' | '.join(cells)} | {interval} |")
 
 
 def agreement(folder: Path, pair: str, methods: dict[str, Runs]) -> None:
@@ -71,7 +67,7 @@ def distances(pair: str, methods: dict[str, Runs]) -> None:
         for method, runs in methods.items():
             key = f"networks_student{number}_attention_distance_after_"
             layers = [column for column in next(iter(runs.values())) if column.startswith(key)]
-            looked = [spread(of(runs, layer)) for layer in layers if None not in of(runs, layer)]
+            looked = [spread(of(runs, layer).values()) for layer in layers if None not in of(runs, layer).values()]
             print(f"| {name} of {pair} | {method} | {', '.join(looked)} |")
 
 
