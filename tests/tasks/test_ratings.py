@@ -164,7 +164,7 @@ def test_networks_that_have_seen_the_test_part_are_refused(rate, ratings, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("study", "runs"), [("movielens-teachers", 6), ("interactive-settings", 264), ("interactive-movielens", 1200)]
+    ("study", "runs"), [("movielens-teachers", 6), ("interactive-settings", 408), ("interactive-movielens", 760)]
 )
 def test_packaged_studies_are_whole(study, runs, ratings, monkeypatch, tmp_path):
     (tmp_path / "movielens").symlink_to(ratings.removeprefix("ratings:"))
