@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,38 +38,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else every process warns that no parameter went unused
     try:
-        given = list(sys.argv[1:] if arguments is None else arguments)
-        if given and given[0].startswith("-") and given[0] not in ("-h", "--help", "--version"):
-            raise UserError(
-                f"'{given[0]}' stands before the command: write osmose COMMAND {given[0]} ...; see osmose --help"
-            )
-        options, extra = _parser().parse_known_args(given)
-        command: Callable[[argparse.Namespace, dict[str, Any]], int] = options.run
-        changes = _changes(options, extra)
-        for path in options.imports:
-            import_file(path)
-        return command(options, changes)
+        code = _command(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
         print(f"osmose: {error}", file=sys.stderr)
-        _end_at_once_if_one_of_several(2)
-        return 2
-    except SystemExit as stopped:  # another process has told the user why
-        if isinstance(stopped.code, int):
-            _end_at_once_if_one_of_several(stopped.code)
-        raise
+        code = 2
+    except SystemExit as stopped:
+        if not _is_one_of_several():
+            raise
+        code = 2 if stopped.code is None else int(stopped.code)  # another process has told the user why
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        code = 128 + signal.SIGINT
     except BrokenPipeError:
-        return 0
-
-
-def _end_at_once_if_one_of_several(code: int) -> None:
-    """Leave without Python's clean-up: while the other processes end too, gloo's threads abort in it or wait for ever."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        sys.stdout.flush()
-        sys.stderr.flush()
+        code = 0
+    if _is_one_of_several():
+        # Without Python's clean-up: while the other processes end too, gloo's threads abort in it or wait for ever.
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
+    return code
+
+
+def _command(given: list[str]) -> int:
+    """Run what was typed and return the exit code."""
+    if given and given[0].startswith("-") and given[0] not in ("-h", "--help", "--version"):
+        raise UserError(
+            f"'{given[0]}' stands before the command: write osmose COMMAND {given[0]} ...; see osmose --help"
+        )
+    options, extra = _parser().parse_known_args(given)
+    command: Callable[[argparse.Namespace, dict[str, Any]], int] = options.run
+    changes = _changes(options, extra)
+    for path in options.imports:
+        import_file(path)
+    return command(options, changes)
+
+
+def _is_one_of_several() -> bool:
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and bool(distributed.is_initialized())
 
 
 class _Parser(argparse.ArgumentParser):
