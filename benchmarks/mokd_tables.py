@@ -50,15 +50,16 @@ def gains(pair: str, methods: dict[str, Runs]) -> None:
 
 def agreement(folder: Path, pair: str, methods: dict[str, Runs]) -> None:
     """The first network of MOKD's pair beside its partner, and beside the partners of other methods."""
-    for method, runs in methods.items():
-        agree, right = [], []
-        for seed, together in methods[TOGETHER].items():
-            first, second = folder / together["folder"], folder / runs[seed]["folder"]
-            models = [f"file:{first}/student1.safetensors", f"file:{second}/student2.safetensors"]
-            found = compare(models, part="test")
-            agree.append(found["pairs"][0]["agreement"])
-            right.append(found["models"][1]["accuracy"])
-        print(f"| {pair} | {method} | {spread(right)} | {spread(agree)} |")
+    right, agree = defaultdict(list), defaultdict(list)
+    for seed, together in methods[TOGETHER].items():
+        partners = [f"file:{folder / runs[seed]['folder']}/student2.safetensors" for runs in methods.values()]
+        found = compare([f"file:{folder / together['folder']}/student1.safetensors", *partners], part="test")
+        # Ordered pairs come by their first model, whose partners stand in the order of the models.
+        for method, model, both in zip(methods, found["models"][1:], found["pairs"], strict=False):
+            right[method].append(model["accuracy"])
+            agree[method].append(both["agreement"])
+    for method in methods:
+        print(f"| {pair} | {method} | {spread(right[method])} | {spread(agree[method])} |")
 
 
 def distances(pair: str, methods: dict[str, Runs]) -> None:

@@ -1,6 +1,6 @@
 """The tables of study mokd-fashion: what learning together adds, paired over seeds, and how far layers look."""
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 
@@ -14,12 +14,11 @@ PLACE = Path(__file__).parent.parent / "benchmarks"
 
 @pytest.fixture
 def tables(monkeypatch):
+    """With what it imports from beside it."""
     monkeypatch.syspath_prepend(str(PLACE))
-    spec = importlib.util.spec_from_file_location("mokd_tables", PLACE / "mokd_tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    sys.modules.pop("genre_table", None)
+    yield importlib.import_module("mokd_tables")
+    for name in ("mokd_tables", "genre_table"):
+        sys.modules.pop(name)
 
 
 def runs(*values):

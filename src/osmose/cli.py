@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stopped:
         if not _is_one_of_several():
             raise
-        code = 2 if stopped.code is None else int(stopped.code)  # another process has told the user why
+        code = int(stopped.code or 0)  # another process has told the user why
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     except BrokenPipeError:

@@ -119,7 +119,6 @@ class Dino(Method):
         return "its own slow twin"
 
     def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
-        self._shapes = list(shapes)
         seen = [looks(network, shapes) for network in self._networks]
         self.maps = [first.is_map for first, *_ in seen]
         called = [network.name for network in self._networks]
@@ -134,14 +133,11 @@ class Dino(Method):
 
     def notes(self) -> Sequence[str]:
         return [
-            f"{learner.branch.network.name} takes images of {high}x{wide} alone: local crops are enlarged, and cost as much "
-            "as global ones; timm's transformers take them as they are with dynamic_img_size=true"
+            f"{learner.branch.network.name} takes images of {'x'.join(map(str, look.size))} alone: local crops are enlarged, and "
+            "cost as much as global ones; timm's transformers take them as they are with dynamic_img_size=true"
             for learner in self.learners
-            for high, wide in [learner.branch.looks[0].size]
-            if any(
-                shape != self._shapes[0] and look.size == (high, wide)
-                for shape, look in zip(self._shapes, learner.branch.looks, strict=True)
-            )
+            for look in learner.branch.looks
+            if look.enlarged
         ]
 
     def token_head(self, number: int, seen: Sequence[Sequence[Look]]) -> TOutputs | None:

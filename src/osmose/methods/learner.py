@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +29,14 @@ class Look:
         size: height and width that they are brought to.
         layout: of the tokens that it makes of them.
         width: of the features.
+        enlarged: whether its code does not take them in proportion, and they are brought to the size of global ones.
     """
 
     field: str
     size: tuple[int, int]
     layout: Layout
     width: int
+    enlarged: bool = False
 
     @property
     def is_map(self) -> bool:
@@ -214,7 +216,7 @@ def looks(network: Network, shapes: Sequence[tuple[int, ...]]) -> list[Look]:
     found = [first]
     for channels, high, wide in others:
         wanted = (max(1, round(high * own[0] / height)), max(1, round(wide * own[1] / width)))
-        found.append(_tried(network, first.field, (channels, high, wide), wanted) or first)
+        found.append(_tried(network, first.field, (channels, high, wide), wanted) or replace(first, enlarged=True))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,10 +117,9 @@ class LanguageModel(Model):
 
     def check_saving(self) -> None:
         """Raise `UserError` where transformers would refuse to save it, after it was trained."""
-        validate: Any = getattr(self.body.config, "validate", None)  # transformers 4 refuses nothing
         try:
-            if validate is not None:
-                validate()
+            with tempfile.TemporaryDirectory() as folder:
+                self.body.config.save_pretrained(folder)
         except Exception as error:  # of many kinds
             said = " ".join(str(error.__cause__ or error).split())
             raise UserError(f"transformers does not save '{self.name}' ({said}): change its configuration") from error
