@@ -224,14 +224,19 @@ def _settle(cell: Cell, folder: Path, threads: int) -> Cell:
 
 
 def _draw(folder: Path, finished: Sequence[Cell]) -> None:
-    """accuracy.svg: the methods' held-out accuracy against steps, of the runs whose metrics are here."""
+    """accuracy.svg: held-out accuracy against steps, of the runs whose metrics are here.
+
+    There is a line for each method and its settings, or, where they are many, for all settings of a method.
+    """
+    lines = [table.named(cell.method, {key: _text(value) for key, value in cell.settings.items()}) for cell in finished]
+    if len(set(lines)) > _LINES:
+        lines = [cell.method for cell in finished]
     methods: dict[str, list[Curve]] = {}
-    for cell in finished:
+    for cell, line in zip(finished, lines, strict=True):
         metrics = folder / "runs" / cell.name / "metrics.jsonl"
         found = curve(map(json.loads, metrics.read_text().splitlines())) if metrics.exists() else []
         if found:
-            label = ", ".join([cell.method, *(f"{key}={_text(value)}" for key, value in cell.settings.items())])
-            methods.setdefault(label, []).append(found)
+            methods.setdefault(line, []).append(found)
     if methods:
         draw_accuracy(folder / "accuracy.svg", methods)
 
@@ -288,6 +293,8 @@ def _fixes(variant: Any, key: str) -> bool:
     return isinstance(variant, Mapping) and first in variant and (not rest or _fixes(variant[first], rest))
 
 
+_LINES = 10
+"""Lines in one figure that are told apart by their colours."""
 _LONGEST = 200
 """Bytes of a run's name; file systems allow 255, and files beside the run's folder have longer names."""
 

@@ -254,7 +254,7 @@ def cells(rows: Sequence[Row], columns: Mapping[str, str]) -> tuple[list[str], l
     """Of the columns (heading to key) that any row fills: the headings, each row's texts, and which columns hold numbers."""
     filled = {heading: key for heading, key in columns.items() if any(one.get(key) not in (None, "") for one in rows)}
     numeric = [any(isinstance(one.get(key), int | float) for one in rows) for key in filled.values()]
-    return list(filled), [[_text(key, one.get(key)) for key in filled.values()] for one in rows], numeric
+    return list(filled), [[shown(key, one.get(key)) for key in filled.values()] for one in rows], numeric
 
 
 def _flat(value: Any, name: str = "") -> Row:
@@ -273,7 +273,13 @@ def _markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _text(key: str, value: Any) -> str:
+def named(method: str, settings: Mapping[str, str]) -> str:
+    """A method with its settings, by the last part of their keys: "distillation, kl_weight 0.4"."""
+    return ", ".join([method, *(f"{key.split('.')[-1]} {value}" for key, value in settings.items())])
+
+
+def shown(key: str, value: Any) -> str:
+    """A column's value as people read it; nothing for None."""
     if not isinstance(value, float):
         return "" if value is None else str(value)
     if key.startswith("rmse"):

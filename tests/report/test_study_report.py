@@ -1,6 +1,7 @@
 """The page of a study, from a table that is written here."""
 
 import json
+import re
 
 import pytest
 
@@ -40,13 +41,13 @@ def test_it_has_what_the_table_has(study, read_page):
     run = text.index("+1.25", text.index("Runs", text.index("Methods")))
     assert text[run - 2 : run] == ["80.00", "81.25"]
     assert "<b>dp</b>" in text
-    assert "change of the test accuracy, points" in text
+    assert "change of accuracy on the test part, points" in text
 
 
 def test_students_that_begin_with_new_weights_show_their_accuracy(tmp_path, read_page):
     table.write(tmp_path, [row("kl", 0, 97.0, before=10.0, corrupted={"after": 40.0})], {})
     text = read_page(report_study(tmp_path).read_text()).text
-    assert "test accuracy, %" in text
+    assert "accuracy on the test part, %" in text
     assert "on corrupted images" in text
 
 
@@ -57,6 +58,55 @@ def test_numbers_for_labels_and_no_run_at_all(tmp_path, read_page):
     assert "mean squared error on the test part" in read_page(report_study(tmp_path).read_text()).text
     table.write(tmp_path, [], {"Runs": "0 of 3 finished"})
     assert "No run has finished" in read_page(report_study(tmp_path).read_text()).text
+
+
+def rating(method, settings, seed, error, heldout):
+    """A run's row that predicts ratings."""
+    kept = ("student", "teacher", "method", "seed", "data", "folder")
+    one = {key: value for key, value in row(method, seed, 0).items() if key in kept}
+    return {**one, "settings": settings, "rmse_after": error, "heldout_rmse_after": heldout}
+
+
+def test_settings_of_the_data_stand_beside_each_other_and_the_held_out_part_chooses(tmp_path, read_page):
+    rows = [
+        rating("kd", f"data.genre={genre}, method.optimiser.weights=[1, 2], method.optimiser.lr={lr}", seed, error, held)
+        for genre, lr, error, held in (
+            ("War", 1, 0.8, 0.95), ("War", 2, 0.9, 0.85), ("Drama", 1, 0.7, 0.71), ("Drama", 2, 0.6, 0.72),
+        )
+        for seed in (0, 1)
+    ]  # fmt: skip
+    table.write(tmp_path, rows, {})
+    report = report_study(tmp_path).read_text()
+    text = read_page(report).text
+    assert text[text.index("methods") - 1] == "2"  # whatever they are tried on
+    start = text.index("Root mean squared error on the test part, stars") + 2
+    assert text[start : start + 8] == [
+        "War", "Drama", "kd, weights [1, 2], lr 1", "0.8000 ± 0.0000", "0.7000 ± 0.0000",
+        "kd, weights [1, 2], lr 2", "0.9000 ± 0.0000", "0.6000 ± 0.0000",
+    ]  # fmt: skip
+    bold = re.findall("<td[^>]*><b>(.*?)</b>", report)
+    assert bold == ["0.7000 ± 0.0000", "0.9000 ± 0.0000", "0.7100 ± 0.0000", "0.8500 ± 0.0000"]
+    assert "root mean squared error on the held-out part, stars" in text  # what is drawn
+
+
+def test_features_of_different_networks_are_not_thrown_together(tmp_path, read_page):
+    kept = ("teacher", "method", "settings", "seed", "data", "folder")
+    rows = [
+        {**{key: row("dino", seed, 0)[key] for key in kept}, "student": student, "neighbours_after": 1.0,
+         "networks_student_probe_after": probe, "heldout_networks_student_probe_after": probe}
+        for student, probe in (("a", 50.0), ("b", 70.0)) for seed in (0, 1)
+    ]  # fmt: skip
+    table.write(tmp_path, rows, {})
+    text = read_page(report_study(tmp_path).read_text()).text
+    start = text.index("Accuracy read from features of the test part, %") + 2
+    assert text[start : start + 5] == ["a", "b", "dino", "50.00 ± 0.00", "70.00 ± 0.00"]
+
+
+@pytest.mark.filterwarnings("error:constrained_layout not applied")
+def test_long_names_leave_room_for_their_dots(tmp_path):
+    settings = ", ".join(f"method.key{number}.of_some_length=0.0{number}" for number in range(6))
+    table.write(tmp_path, [{**row("a-name-of-many-words", seed, 80), "settings": settings} for seed in (0, 1)], {})
+    report_study(tmp_path)
 
 
 def test_the_command_writes_it_again(study, capsys):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
+from textwrap import wrap
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +15,8 @@ _INK = "#012345"
 """Stands for the page's text colour until the figure is written."""
 _NUMBERED = 16
 """Rows and columns of a grid that still has its numbers written into it."""
+_NAME = 36
+"""Characters of a name beside a row of dots before it goes on in another line."""
 GAINED, LOST, NEUTRAL = "#2e8b57", "#d2553d", "#4477aa"
 
 
@@ -90,10 +93,17 @@ def parts(shares: Mapping[str, float]) -> str:
 
 
 def dots(
-    names: Sequence[str], series: Mapping[str, Sequence[Sequence[float]]], *, x: str, logarithmic: bool = False
+    names: Sequence[str],
+    series: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    x: str,
+    title: str = "",
+    logarithmic: bool = False,
 ) -> str:
     """For each name a row of dots, of each series in a colour of its own, and a line at their median."""
-    with chart(6.4, 0.9 + 0.32 * len(names)) as made:
+    wrapped = ["\n".join(wrap(name, _NAME)) for name in names]
+    lines = sum(1 + name.count("\n") for name in wrapped)
+    with chart(6.4, 0.9 + 0.14 * len(names) + 0.18 * lines) as made:
         for number, (name, rows) in enumerate(series.items()):
             colour = (NEUTRAL, LOST)[number]
             for place, values in enumerate(rows):
@@ -101,13 +111,14 @@ def dots(
                 if len(values) > 1:
                     made.axes.plot([median(values)] * 2, [place - 0.3, place + 0.3], color=_INK, linewidth=1)
             made.axes.plot([], [], "o", color=colour, label=name)
-        made.axes.set_yticks(range(len(names)), names)
-        made.axes.invert_yaxis()
+        made.axes.set_yticks(range(len(names)), wrapped)
+        made.axes.set_ylim(len(names) - 0.4, -0.6)
         made.axes.set(xlabel=x, xscale="log" if logarithmic else "linear")
+        made.axes.set_title(title, loc="left", fontsize=10)
         if not logarithmic and made.axes.get_xlim()[0] < 0 < made.axes.get_xlim()[1]:
             made.axes.axvline(0, color=_INK, linewidth=0.6)
         if len(series) > 1:
-            made.axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+            made.axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     return made.svg
 
 

@@ -1,6 +1,6 @@
 """A page of tiles and sections, as one HTML file that needs nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,7 +45,8 @@ class Sample:
 class Section:
     """A heading and what stands under it, in this order: text, figures, samples, passages, a table, folded code.
 
-    A passage is pieces of text, each with a tone: "", "gained" or "lost".
+    A passage is pieces of text, each with a tone: "", "gained" or "lost". Cells of a table that are `strong`, by row and column,
+    are in bold; a `folded` table opens at a click.
     """
 
     title: str
@@ -55,6 +56,9 @@ class Section:
     passages: Sequence[Sequence[tuple[str, str]]] = ()
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
+    strong: Collection[tuple[int, int]] = ()
+    numeric: Sequence[bool] = ()
+    folded: bool = False
     code: str = ""
     summary: str = field(default="show")
 

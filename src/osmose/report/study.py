@@ -1,7 +1,10 @@
 """The page of a study: its methods side by side, and every run."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 
 from osmose import table
 from osmose.files import write_atomically
@@ -10,6 +13,27 @@ from osmose.report.page import Figure, Section, Tile, page
 
 _LARGE = 25.0
 """Points of change beyond which the accuracy itself is drawn: of students that begin with new weights."""
+_MANY = 40
+"""Rows of a table beyond which it is folded away."""
+
+_CHOSEN = " In bold what the held-out part chooses; of settings that were tried the test part only says how they do."
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """What runs are read by.
+
+    Attributes:
+        name: of the measure where a figure shows several.
+        key: its column in the table.
+        axis: what it is, and its unit; {} stands for the part of the data.
+        falls: whether less is better.
+    """
+
+    name: str
+    key: str
+    axis: str
+    falls: bool = False
 
 
 def report_study(folder: Path) -> Path:
@@ -19,22 +43,20 @@ def report_study(folder: Path) -> Path:
         UserError: when tables cannot be read, or the page cannot be written.
     """
     rows, about = table.read(folder)
-    summary = table.summarise(rows)
+    variants, places = (list(dict.fromkeys(map(name, rows))) for name in (_variant, _place))
     tiles = [
         Tile("runs", about.get("Runs", str(len(rows)))),
-        Tile("methods", str(len(dict.fromkeys(map(_label, rows))))),
+        Tile("methods", str(len(variants))),
         Tile("seeds", ", ".join(str(seed) for seed in sorted({one["seed"] for one in rows}))),
     ]
-    headings, texts, _ = table.cells(summary, table.SUMMARY)
-    legend = table.LEGEND if any("delta_mean" in one for one in summary) else "Means and deviations over runs."
+    tried = any(_own(one) for one in rows)
     sections = [
-        Section("Run by run", figures=_figures(rows)) if rows else Section("No run has finished"),
+        *(_glances(rows) if tried or len(places) > 1 else []),
+        Section("Run by run", figures=_figures(rows, tried)) if rows else Section("No run has finished"),
         *_curves(folder),
-        Section("Methods", legend, columns=headings, rows=texts),
+        _methods(rows),
+        _runs(rows),
     ]
-    headings, texts, _ = table.cells(rows, table.RUNS)
-    note = "Measured on the test part, accuracies in percent of samples; table.parquet has every column."
-    sections.append(Section("Runs", note, columns=headings, rows=texts))
     subtitle = "; ".join(
         f"{heading.lower()}: {value}" for heading, value in about.items() if heading not in ("Runs", "Seeds")
     )
@@ -43,33 +65,77 @@ def report_study(folder: Path) -> Path:
     return path
 
 
-def _figures(rows: Sequence[table.Row]) -> list[Figure]:
-    """A dot a run, in the order of the methods."""
+def _measures(rows: Sequence[table.Row]) -> list[_Measure]:
+    """What the runs of a study have been read by, which is the same for all."""
     if any("rmse_after" in one for one in rows):
-        found = {"root mean squared error": "rmse_after"}
-        x = "root mean squared error on the test part, stars"
-    elif any("neighbours_after" in one for one in rows):
+        return [_Measure("error", "rmse_after", "root mean squared error on the {} part, stars", falls=True)]
+    if any("neighbours_after" in one for one in rows):
         roles = [role for role in ("student", "student1", "student2") if f"networks_{role}_probe_after" in rows[0]]
-        found = {f"linear classifier, {role}": f"networks_{role}_probe_after" for role in roles}
-        x = "test accuracy read from features, %"
-    elif any("mse_after" in one for one in rows):
-        found = {"mean squared error": "mse_after"}
-        x = "mean squared error on the test part"
-    elif any("perplexity_after" in one for one in rows):
-        found = {"perplexity": "perplexity_after"}
-        x = "perplexity of a token on the test part"
-    else:
-        large = any(abs(one.get("transfer_delta", 0.0)) > _LARGE for one in rows)
-        found = {"accuracy": "accuracy_after"} if large else {"change": "transfer_delta"}
-        if any("corrupted_after" in one for one in rows) and large:
-            found["on corrupted images"] = "corrupted_after"
-        x = "test accuracy, %" if large else "change of the test accuracy, points"
-    labels = list(dict.fromkeys(map(_label, rows)))
-    series = {
-        name: [[one[key] for one in rows if _label(one) == label and key in one] for label in labels]
-        for name, key in found.items()
-    }
-    return [Figure(dots(labels, series, x=x, logarithmic="mean squared error" in found))]
+        axis = "accuracy read from features of the {} part, %"
+        return [_Measure(f"linear classifier, {role}", f"networks_{role}_probe_after", axis) for role in roles]
+    if any("mse_after" in one for one in rows):
+        return [_Measure("error", "mse_after", "mean squared error on the {} part", falls=True)]
+    if any("perplexity_after" in one for one in rows):
+        return [_Measure("perplexity", "perplexity_after", "perplexity of a token on the {} part", falls=True)]
+    if not any(abs(one.get("transfer_delta", 0.0)) > _LARGE for one in rows):
+        return [_Measure("change", "transfer_delta", "change of accuracy on the {} part, points")]
+    found = [_Measure("accuracy", "accuracy_after", "accuracy on the {} part, %")]
+    if any("corrupted_after" in one for one in rows):
+        found.append(_Measure("on corrupted images", "corrupted_after", "accuracy on the {} part, %"))
+    return found
+
+
+def _figures(rows: Sequence[table.Row], tried: bool) -> list[Figure]:
+    """A dot a run, in the order of the methods; a figure for each choice of the data."""
+    part = "held-out" if tried and any(_there(rows, one, "held-out") for one in _measures(rows)) else "test"
+    measures = [one for one in _measures(rows) if _there(rows, one, part)]
+    labels = list(dict.fromkeys(map(_variant, rows)))
+    axis, logarithmic = measures[0].axis.format(part), any(one.key == "mse_after" for one in measures)
+    figures = []
+    for place in dict.fromkeys(map(_place, rows)):
+        series = {one.name: list(_values(rows, one, part, place).values()) for one in measures}
+        figures.append(Figure(dots(labels, series, x=axis, title=place, logarithmic=logarithmic)))
+    return figures
+
+
+def _glances(rows: Sequence[table.Row]) -> list[Section]:
+    """For each measure and part of the data a table, variants down and choices of the data across."""
+    measures = _measures(rows)
+    variants, places = (list(dict.fromkeys(map(name, rows))) for name in (_variant, _place))
+    sections = []
+    for measure in measures:
+        chosen = {place: _best(_values(rows, measure, "held-out", place), measure.falls) for place in places}
+        for part in ("test", "held-out"):
+            if not _there(rows, measure, part):
+                continue
+            values = {place: _values(rows, measure, part, place) for place in places}
+            title = measure.axis.format(part)
+            sections.append(
+                Section(
+                    title[0].upper() + title[1:] + (f": {measure.name}" if len(measures) > 1 else ""),
+                    "Mean over runs, ± their standard deviation." + (_CHOSEN if any(chosen.values()) else ""),
+                    columns=["", *(place or "all" for place in places)],
+                    rows=[[one, *(_spread(measure.key, values[place][one]) for place in places)] for one in variants],
+                    strong={(variants.index(one), 1 + places.index(place)) for place, one in chosen.items() if one},
+                )
+            )
+    return sections
+
+
+def _methods(rows: Sequence[table.Row]) -> Section:
+    summary = table.summarise(rows)
+    legend = table.LEGEND if any("delta_mean" in one for one in summary) else "Means and deviations over runs."
+    return _table("Methods", legend, summary, table.SUMMARY)
+
+
+def _runs(rows: Sequence[table.Row]) -> Section:
+    note = "Measured on the test part, accuracies in percent of samples; table.parquet has every column."
+    return _table("Runs", note, rows, table.RUNS)
+
+
+def _table(title: str, text: str, rows: Sequence[table.Row], columns: Mapping[str, str]) -> Section:
+    headings, texts, numeric = table.cells(rows, columns)
+    return Section(title, text, columns=headings, rows=texts, numeric=numeric, folded=len(texts) > _MANY)
 
 
 def _curves(folder: Path) -> list[Section]:
@@ -82,5 +148,49 @@ def _curves(folder: Path) -> list[Section]:
     return [Section("How they learned", figures=[drawn])]
 
 
-def _label(one: table.Row) -> str:
-    return ", ".join(filter(None, [one["method"], one["settings"]]))
+def _there(rows: Sequence[table.Row], measure: _Measure, part: str) -> bool:
+    return any(table.PARTS[part] + measure.key in one for one in rows)
+
+
+def _values(rows: Sequence[table.Row], measure: _Measure, part: str, place: str) -> dict[str, list[float]]:
+    """By variant what its runs on that choice of the data have."""
+    found: dict[str, list[float]] = {label: [] for label in map(_variant, rows)}
+    for one in rows:
+        if _place(one) == place and (key := table.PARTS[part] + measure.key) in one:
+            found[_variant(one)].append(one[key])
+    return found
+
+
+def _best(values: Mapping[str, Sequence[float]], falls: bool) -> str | None:
+    """The variant with the best mean."""
+    means = {one: fmean(some) for one, some in values.items() if some}
+    return min(means, key=lambda one: means[one] if falls else -means[one], default=None)
+
+
+def _spread(key: str, values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    mean = table.shown(key, fmean(values))
+    return f"{mean} ± {table.shown(key, stdev(values)).removeprefix('+')}" if len(values) > 1 else mean
+
+
+def _settings(one: table.Row) -> dict[str, str]:
+    """The settings that the study varies, by key."""
+    pairs = (pair.split("=", 1) for pair in re.split(r", (?=[\w.]+=)", one["settings"] or "") if pair)
+    return dict(pairs)
+
+
+def _own(one: table.Row) -> dict[str, str]:
+    """Those of the method, not of the data."""
+    return {key: value for key, value in _settings(one).items() if not key.startswith("data.")}
+
+
+def _variant(one: table.Row) -> str:
+    """The method with its own settings."""
+    return table.named(one["method"], _own(one))
+
+
+def _place(one: table.Row) -> str:
+    """What the method is tried on: the choice of the data; and the networks, whose features are not to be thrown together."""
+    chosen = [value for key, value in _settings(one).items() if key.startswith("data.")]
+    return ", ".join([one["student"], *chosen] if "neighbours_after" in one else chosen)
