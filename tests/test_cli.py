@@ -150,6 +150,7 @@ def test_a_dry_run_writes_nothing(go, short, tmp_path, monkeypatch):
          "processes): set it to a multiple of 2"),
         (["--lr", "fast"], "key 'method.optimiser.lr' is 'fast': expected float"),
         (["--data", "5"], "key 'data.name' is 5: expected str"),
+        (["--data", "ratings:"], None),
         (["--data", "idx:nowhere"], None),
         (["--data", "parquet:nowhere"], None),
         (["--data", "imagefolder:nowhere"], None),

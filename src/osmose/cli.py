@@ -275,7 +275,9 @@ def _value(text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    return text if value is None and text not in ("", "~", "null", "Null", "NULL") else value  # as "\n\n" or "---"
+    if value is None:
+        return None if text in ("", "~", "null", "Null", "NULL") else text  # such as "\n\n" or "---"
+    return text if isinstance(value, dict) and not text.lstrip().startswith("{") else value  # such as "ratings:"
 
 
 def _transfer(options: argparse.Namespace, changes: dict[str, Any]) -> int:

@@ -133,6 +133,27 @@ def test_names_are_told_apart_without_the_space_around_them_and_may_be_long(tmp_
         read_ratings(tmp_path)
 
 
+def test_genres_are_in_the_order_of_their_numbers(tmp_path):
+    hundred_thousand(tmp_path)
+    lines = (tmp_path / "u.genre").read_text().split("\n")
+    (tmp_path / "u.genre").write_text("\n".join(reversed(lines)))
+    assert read_ratings(tmp_path).features.tolist() == [[0, 1, 0], [1, 0, 1], [0, 0, 0]]
+    (tmp_path / "u.genre").write_text("\n".join(line.replace("|2", "|7") for line in lines))
+    with pytest.raises(UserError, match="u.genre, line 3: its number is '7', where 2 was expected: mend"):
+        read_ratings(tmp_path)
+
+
+def test_an_empty_file_and_a_field_that_never_ends(tmp_path):
+    comma(tmp_path)
+    with (tmp_path / "movies.csv").open("a") as file:
+        file.write(f"\n11,{'x' * 200_000},War")
+    with pytest.raises(UserError, match=r"movies.csv, line 5: it cannot be cut into fields \(field larger than"):
+        read_ratings(tmp_path)
+    (tmp_path / "movies.csv").write_text("")
+    with pytest.raises(UserError, match="movies.csv is empty: give the whole file"):
+        read_ratings(tmp_path)
+
+
 def test_the_file_of_genres_is_missing(tmp_path):
     hundred_thousand(tmp_path)
     (tmp_path / "u.genre").unlink()

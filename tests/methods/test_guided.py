@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
 from osmose.errors import UserError
-from osmose.methods.attention import Attention
+from osmose.methods.attention import Attention, attention
 from osmose.methods.feature import Feature
 from osmose.methods.fitnet import FitNet
 from osmose.methods.guided import Answers
 from osmose.methods.relational import Relational
 from osmose.models import load_model
+from osmose.models.layout import Layout
 from osmose.signals import Frozen
 
 X = torch.rand(6, 1, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -113,6 +114,16 @@ def test_attention_is_equation_2_on_the_smaller_grid():
         maps = [each / each.norm(dim=1, keepdim=True) for each in (one, other)]
         expected = expected + 5 * ((maps[0] - maps[1]) ** 2).mean()
     same(method, CLOCK, expected)
+
+
+def test_a_class_token_is_no_place_of_attention():
+    """Between a map of 3 x 3 places, and 2 x 2 behind a token in front."""
+    tokens, image = torch.rand(2, 5, 3), torch.rand(2, 7, 3, 3)
+    ours, theirs = Layout("tokens", 3, 5, (2, 2), 1), Layout("map", 7, 9, (3, 3))
+    one = F.normalize((tokens[:, 1:] ** 2).mean(-1), dim=-1)
+    other = F.normalize(F.adaptive_avg_pool2d((image**2).mean(1, keepdim=True), (2, 2)).flatten(1), dim=-1)
+    torch.testing.assert_close(attention(ours, tokens, theirs), one)
+    torch.testing.assert_close(attention(theirs, image, ours), other)
 
 
 def test_relations_are_equations_5_and_8():

@@ -17,7 +17,7 @@ from osmose.engine.interrupt import Interrupted
 from osmose.engine.optimiser import Optimiser
 from osmose.errors import UserError
 from osmose.methods.communication import Message
-from osmose.methods.guided import Answers
+from osmose.methods.guided import Answers, mean_square
 from osmose.methods.interactive import Interactive, Warmup
 from osmose.models import load_model
 from osmose.signals import Frozen
@@ -62,7 +62,7 @@ def low_high(network):
 
 
 def relative(found, state):
-    return ((found - state) ** 2).mean() / (state.detach() ** 2).mean()
+    return ((found - state) ** 2).mean() / (state**2).mean()
 
 
 def test_a_warm_up_as_long_as_the_run_is_refused():
@@ -225,6 +225,42 @@ def test_what_a_round_is_compared_by(interact_on, stop_gradient):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("stop_gradient", [True, False])
+def test_whether_own_states_are_fixed_where_messages_are_heard_as_them(stop_gradient):
+    alone = {"interact_weight": 0.0, "message_weight": 0.0, "state_weight": 1.0, "answers": Answers(labels=0.0)}
+    method, teacher = build(stop_gradient=stop_gradient, **alone)
+    (s_g, _), (s_h, _) = low_high(method.student), low_high(teacher)
+    g, h = method.student_side, method.teacher_side
+    expected = sum(
+        relative(hear(side, message), state.detach() if stop_gradient else state)
+        for side, state in ((g, s_g), (h, s_h))
+        for message in (speak(g, s_g), speak(h, s_h))
+    )
+    loss = method(batch(), CLOCK).loss
+    torch.testing.assert_close(loss, expected)
+    parameters = list(method.parameters())
+    found, plain = (torch.autograd.grad(one, parameters, allow_unused=True) for one in (loss, expected))
+    for ours, other in zip(found, plain, strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_relative_error_does_not_pull_states_towards_zero():
+    """It stays what it is when both states are scaled, so that its derivative by the scale is 0."""
+    found, own = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scale = torch.ones((), requires_grad=True)
+    error = mean_square(scale * found, scale * own, relative=True)
+    assert torch.autograd.grad(error, scale)[0].abs() < 1e-6
+    assert error.item() == pytest.approx(((found - own) ** 2).sum().item() / (own**2).sum().item())
+
+
+def test_without_rounds_nothing_is_cut():
+    """Layers at which a network cannot be cut are as good as any."""
+    method, _ = build(rounds=0, student_low="layers.0.norm1")
+    assert set(method(batch(), CLOCK).parts) == {"labels", "messages", "states"}
+    with pytest.raises(UserError, match=r"method.noise is 0.1 and the teacher hears nothing: give method.rounds"):
+        build(rounds=0, noise=0.1)
+
+
 def test_gradients_pass_the_frozen_teacher_into_both_sides():
     method, teacher = build(message_weight=0.0, state_weight=0.0, answers=Answers(labels=0.0))
     before = copy.deepcopy(teacher.state_dict())
@@ -291,6 +327,8 @@ def test_encoders_of_levels_with_other_widths_have_another_first_layer():
     method, _ = build("cnn-xs", "vit-xs")
     assert method.student_side.first["low"] is not method.student_side.first["high"]
     assert method.teacher_side.first["low"] is method.teacher_side.first["high"]
+    apart, _ = build("cnn-xs", "vit-xs", message=Message(width=5, shared=False))
+    assert apart.teacher_side.first["low"] is not apart.teacher_side.first["high"]
 
 
 def test_the_warm_up_says_who_moves():
@@ -376,14 +414,19 @@ def test_a_killed_run_goes_on_to_the_same_bits(at, execute, left, after_step, tm
 
 
 @pytest.mark.parametrize("name", ["interactive", "fitnet", "feature", "attention", "relational"])
-def test_states_from_a_store_change_nothing(name, grey, tmp_path):
+def test_states_from_a_store_change_nothing(name, grey, tmp_path, monkeypatch):
     settings = {**RUN, "data": grey, "method": {"name": name, "optimiser": {"lr": 0.01}}}
     live = api.transfer(output=tmp_path / "live", **settings)
+    asked = []
+    monkeypatch.setattr(
+        Frozen, "__call__", lambda self, x, call=Frozen.__call__: (asked.append(len(x)), call(self, x))[1]
+    )
     for folder in ("fills", "reads"):
+        asked.clear()
         stored = api.transfer(output=tmp_path / folder, signals={"store": str(tmp_path / "store")}, **settings)
         for key, tensor in load_file(live.folder / "student.safetensors").items():
             assert torch.equal(tensor, load_file(stored.folder / "student.safetensors")[key])
-    assert list((tmp_path / "store").iterdir())
+        assert bool(asked) == (folder == "fills")
 
 
 def test_the_product_is_a_plain_network(grey, tmp_path):

@@ -53,6 +53,13 @@ def test_grids_are_averaged_and_interpolated():
     assert back[0, 1].item() == pytest.approx(0.75 * quarters[0] + 0.25 * quarters[1])
 
 
+def test_as_many_places_of_another_grid_are_resized():
+    wide, square = Layout("map", 1, 16, (2, 8)), Layout("map", 1, 16, (4, 4))
+    found = wide.spread(torch.arange(16.0).view(1, 16, 1), square).view(4, 4)
+    columns = torch.tensor([0.5, 2.5, 4.5, 6.5])  # means of two neighbours
+    torch.testing.assert_close(found, torch.stack([columns, columns + 2, columns + 6, columns + 8]))
+
+
 def test_as_many_tokens_stay_what_they_are_and_without_grids_all_get_the_mean():
     tokens = torch.rand(2, 7, 3)
     sequence = Layout("tokens", 3, 7, None)

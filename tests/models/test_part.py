@@ -215,6 +215,42 @@ def test_a_connection_past_the_cut_is_found():
         Part(network, "first", "head", (1, 2, 2))
 
 
+def test_a_layer_that_always_gives_the_same_says_nothing_of_the_cut():
+    body = Skipped()
+    nn.init.zeros_(body.head.weight)
+    with pytest.raises(
+        UserError, match="layer 'head' of .* gives the same for different samples, so that nobody can try"
+    ):
+        Part(load_model(body, channels=1), "first", "head", (1, 2, 2))
+
+
+def test_a_network_that_refuses_is_left_as_it_was():
+    """What it raises in a trial pass means that it cannot be cut there."""
+
+    class Asserting(Skipped):
+        def forward(self, x):
+            state = self.first(x.flatten(1)[:, :4])
+            given = self.second(state)
+            assert torch.equal(given, F.linear(state, self.second.weight, self.second.bias))
+            return self.head(given)
+
+    network = load_model(Asserting(), channels=1).train()
+    with pytest.raises(UserError, match="cannot be cut at layer 'second'"):
+        Part(network, "second", "head", (1, 2, 2))
+    assert network.training
+
+
+def test_ratings_of_one_item_or_one_user_are_cut_and_of_both_are_not():
+    for users, items in ((5, 1), (1, 4), (1, 1)):
+        facts = {**FACTS, "users": users, "items": items, "features": torch.ones(items, 2)}
+        network = load_model("fresh:ratings:two-tower,width=3,hidden=4", ratings=facts)
+        if users * items > 1:
+            Part(network, "towers", "layers.1", (2,))
+        else:
+            with pytest.raises(UserError, match="knows one user and one item: there is nothing to tell apart"):
+                Part(network, "towers", "layers.1", (2,))
+
+
 def test_layers_that_are_called_twice_or_give_no_tensor():
     network = load_model(Shared(), channels=1)
     with pytest.raises(

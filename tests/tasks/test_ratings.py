@@ -164,8 +164,12 @@ def test_networks_that_have_seen_the_test_part_are_refused(rate, ratings, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("study", "runs"), [("movielens-teachers", 6), ("interactive-settings", 408), ("interactive-movielens", 760)]
-)
+    ("study", "runs"),
+    [
+        ("movielens-teachers", 6), ("interactive-settings", 408), ("interactive-weights", 244), ("interactive-choices", 52),
+        ("interactive-movielens", 760),
+    ],
+)  # fmt: skip
 def test_packaged_studies_are_whole(study, runs, ratings, monkeypatch, tmp_path):
     (tmp_path / "movielens").symlink_to(ratings.removeprefix("ratings:"))
     monkeypatch.chdir(tmp_path)
@@ -196,6 +200,12 @@ def test_a_module_of_the_users(rate):
     ("settings", "message"),
     [
         ({"student": "zoo:cnn-s"}, "'zoo:cnn-s' takes images, and ratings:"),
+        ({"student": "fresh:ratings:two-tower,width=x"}, "width is x: give a whole number of at least 1"),
+        ({"student": "fresh:ratings:two-tower,dropout=x"}, "dropout is x: give a share between 0 and 1"),
+        (
+            {"method": {"name": "distill", "smoothing": 0.1}, "teacher": STUDENT},
+            "method.smoothing is about classes, and the student gives one number: leave it out",
+        ),
         ({"student": Mean(items=19)}, "fails on users and items, int64 [B, 2] (index out of range in self): give a module"),
         ({"method": {"name": "hard"}, "teacher": STUDENT}, "method hard needs images and ratings:"),
         ({"method": {"name": "contrastive"}, "teacher": STUDENT}, "method contrastive compares classes"),

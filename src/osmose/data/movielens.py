@@ -73,6 +73,8 @@ class _Rows:
                     if len(row) != fields:
                         raise self.damaged(number, f"it has {len(row)} fields, where {fields} were expected")
                     yield number, row
+        except csv.Error as error:
+            raise self.damaged(number, f"it cannot be cut into fields ({error})") from None
         except UnicodeDecodeError as error:
             encoding = self.encoding.removesuffix("-sig")
             raise UserError(f"{self.file} is not {encoding} ({error.reason}): save it as {encoding}") from None
@@ -86,6 +88,8 @@ class _Rows:
     def columns(self, *wanted: tuple[str, ...]) -> list[int]:
         """Where the columns are whose names the first row gives; of each several names are known."""
         _, first = next(iter(self), (0, []))
+        if not first:
+            raise UserError(f"{self.file} is empty: give the whole file")
         names = [name.partition(":")[0] for name in first]
         for known in wanted:
             if not set(known) & set(names):
@@ -150,7 +154,7 @@ def _hundred_thousand(folder: Path) -> _Layout | None:
         return None
     if not names.exists():
         raise UserError(f"{folder} has u.data and u.item but no u.genre, which names the genres: add it")
-    genres = [row[0] for _, row in _Rows(names, _bars, "latin-1", 2)]
+    genres = _numbered(_Rows(names, _bars, "latin-1", 2))
 
     def flagged(row: list[str]) -> list[str]:
         if not set(row[5:]) <= {"0", "1"}:
@@ -159,6 +163,16 @@ def _hundred_thousand(folder: Path) -> _Layout | None:
 
     described = _Rows(items, _bars, "latin-1", 5 + len(genres))
     return _Layout(_Rows(ratings, _tabs, fields=4), (0, 1, 2), described, 0, flagged, heading=False)
+
+
+def _numbered(rows: _Rows) -> list[str]:
+    """Names in the order of their numbers, which go from 0."""
+    found: list[str] = []
+    for line, (name, number) in sorted(rows, key=lambda numbered: (len(numbered[1][1]), numbered[1][1])):
+        if number != str(len(found)):
+            raise rows.damaged(line, f"its number is '{number}', where {len(found)} was expected")
+        found.append(name)
+    return found
 
 
 def _dat(folder: Path) -> _Layout | None:

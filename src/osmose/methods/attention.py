@@ -84,13 +84,21 @@ class Attention(Guided):
         self, student: list[Tensor], teacher: list[Tensor], batch: Batch, clock: Clock
     ) -> dict[str, tuple[float, Tensor]]:
         pairs = zip(self.layouts, student, teacher, strict=True)
-        losses = [(_attention(a, ours, b) - _attention(b, theirs, a)).square().mean() for (a, b), ours, theirs in pairs]
+        losses = [(attention(a, ours, b) - attention(b, theirs, a)).square().mean() for (a, b), ours, theirs in pairs]
         return {"attention": (self.weight / 2, sum(losses[1:], start=losses[0]))}
 
 
-def _attention(layout: Layout, state: Tensor, other: Layout) -> Tensor:
-    """Of a state [B, ...] the attention [B, places], on the grid of the smaller of two layouts, of norm 1."""
+def attention(layout: Layout, state: Tensor, other: Layout) -> Tensor:
+    """Of a state [B, ...] the attention [B, places], on the grid of the smaller of two layouts, of norm 1.
+
+    Args:
+        layout: of the state; where both layouts are places of a grid, tokens in front of it are left out.
+        state: what a layer gave.
+        other: the layout that it is compared with.
+    """
     squares = layout.tokens(state).float().square().mean(-1, keepdim=True)
+    if layout.grid and other.grid:
+        squares, layout, other = squares[:, layout.front :], layout.places(), other.places()
     if layout.count > other.count:
         squares = layout.spread(squares, other)
     return F.normalize(squares.squeeze(-1), dim=-1)

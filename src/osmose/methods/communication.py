@@ -21,11 +21,13 @@ class Message:
         width: numbers of a message, for each token where states have tokens.
         depth: hidden layers of encoders and decoders; 0 are linear maps.
         norm: whether a message is normalised over its numbers (LayerNorm).
+        shared: whether an encoder has one first layer for both levels, where their widths allow it, or one for each.
     """
 
     width: int = 64
     depth: int = 1
     norm: bool = True
+    shared: bool = True
 
     def __post_init__(self) -> None:
         least = 2 if self.norm else 1  # of one number a normalisation leaves nothing
@@ -36,9 +38,9 @@ class Message:
 class Communicator(nn.Module):
     """One network's encoder and decoder.
 
-    The encoder takes states of both levels; where these have other widths, its first layer is another one for each. The decoder
-    gives states of the low level. Both work on each token by itself; messages have the tokens of `common`, and states of other
-    layouts are averaged or interpolated, see `Layout.spread`.
+    The encoder takes states of both levels; where these have other widths, or are not `shared`, it has a first layer for each.
+    The decoder gives states of the low level. Both work on each token by itself; messages have the tokens of `common`, and states
+    of other layouts are averaged or interpolated, see `Layout.spread`.
 
     Args:
         layouts: of the network's states.
@@ -51,7 +53,8 @@ class Communicator(nn.Module):
         self.layouts, self.common = dict(layouts), common
         width, low, high = message.width, layouts["low"].width, layouts["high"].width
         first = nn.Linear(low, width)
-        self.first = nn.ModuleDict({"low": first, "high": first if low == high else nn.Linear(high, width)})
+        one = message.shared and low == high
+        self.first = nn.ModuleDict({"low": first, "high": first if one else nn.Linear(high, width)})
         self.encoder = nn.Sequential(
             *(layer for _ in range(message.depth) for layer in (nn.GELU(), nn.Linear(width, width))),
             nn.LayerNorm(width) if message.norm else nn.Identity(),

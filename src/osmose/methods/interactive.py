@@ -64,7 +64,7 @@ class Interactive(Guided):
         rounds: K, how often they exchange messages; 0 leaves the consistency losses alone.
         speak_from: which of its states the student speaks of first.
         interact_on: what a round is compared by: the student's high states; its low states; or question and answer as messages.
-        stop_gradient: whether the student's own state in that comparison is fixed.
+        stop_gradient: whether the student's own state is fixed where something is compared with it, in L_interact and L_SC.
         noise: deviation of Gaussian noise on what the teacher hears.
         interact_weight: w_i.
         message_weight: w_m.
@@ -113,6 +113,10 @@ class Interactive(Guided):
             ("state_weight", state_weight),
         ):
             check(0 <= value < math.inf, f"method.{name}", value, "a number of at least 0")
+        if noise and not rounds * interact_weight:
+            raise UserError(
+                f"method.noise is {noise:g} and the teacher hears nothing: give method.rounds and .interact_weight, or no noise"
+            )
         own = _cut(student, student_low, student_high)
         paths = _cut(frozen["teacher1"].network, teacher_low, teacher_high) if "teacher1" in frozen else own
         super().__init__(
@@ -140,8 +144,9 @@ class Interactive(Guided):
     def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
         super().fit_to(shapes, numbers)
         (shape,) = shapes
-        self.student_part = Part(self.student, *self.paths["student"], shape)
-        self.teacher_part = Part(self.teacher.network, *self.paths["teacher"], shape)
+        if self.rounds and self.weights["interact"]:
+            self.student_part = Part(self.student, *self.paths["student"], shape)
+            self.teacher_part = Part(self.teacher.network, *self.paths["teacher"], shape)
 
     def adapt(self, student: list[Layout], teacher: list[Layout]) -> None:
         common = min((*student, *teacher), key=lambda layout: layout.count)
@@ -192,21 +197,25 @@ class Interactive(Guided):
     def _interact(self, low: Tensor, high: Tensor, question: Tensor, clock: Clock) -> Tensor:
         """The sum over rounds of what the student's state and what comes back of it differ by."""
         errors = []
-        for left in reversed(range(self.rounds)):
+        for number in range(1, self.rounds + 1):
+            more = number < self.rounds
             heard = self.teacher_side.hear(question)
             if self.noise:
-                with clock.stream(f"interactive/noise/{self.rounds - left}"):
+                with clock.stream(f"interactive/noise/{number}"):
                     heard = heard + self.noise * torch.randn_like(heard)
             answer = self.teacher_side.speak(self._interpreted(heard), "high")
             back = self.student_side.hear(answer).to(low.dtype)
-            made = self.student_part(back) if left or self.interact_on == "high" else back
+            made = self.student_part(back) if more or self.interact_on == "high" else back
             pairs = {"high": (made, high), "low": (back, low), "messages": (answer, question)}
             found, own = pairs[self.interact_on]
-            own = own.detach() if self.stop_gradient else own
             relative = self.relative and self.interact_on != "messages"
-            errors.append(mean_square(found, own, relative=relative))
-            question = self.student_side.speak(made, "high") if left else question
+            errors.append(mean_square(found, self._compared(own), relative=relative))
+            question = self.student_side.speak(made, "high") if more else question
         return torch.stack(errors).sum()
+
+    def _compared(self, own: Tensor) -> Tensor:
+        """A state that something else is compared with."""
+        return own.detach() if self.stop_gradient else own
 
     def _interpreted(self, heard: Tensor) -> Tensor:
         """What the teacher's high part makes of a low state, in the arithmetic of frozen networks."""
@@ -217,7 +226,7 @@ class Interactive(Guided):
         messages = [said(who, "low") for who in ("student", "teacher")]
         sides = ((self.student_side, student), (self.teacher_side, teacher))
         errors = [
-            mean_square(side.hear(message), state, relative=self.relative)
+            mean_square(side.hear(message), self._compared(state), relative=self.relative)
             for side, state in sides
             for message in messages
         ]

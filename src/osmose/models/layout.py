@@ -1,7 +1,7 @@
 """States of networks as rows of tokens, whatever they are: feature maps, tokens, vectors."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, Self
 
@@ -77,6 +77,10 @@ class Layout:
             return state.flatten(2).transpose(1, 2)
         return state.flatten(1, 2) if self.kind == "channels-last" else state
 
+    def places(self) -> "Layout":
+        """The layout of the tokens of the grid alone."""
+        return replace(self, kind="tokens", count=self.count - self.front, front=0)
+
     def state(self, tokens: Tensor) -> Tensor:
         """The state that tokens [B, N, E] are."""
         if self.kind == "vector":
@@ -90,10 +94,10 @@ class Layout:
     def spread(self, tokens: Tensor, to: "Layout") -> Tensor:
         """Tokens [B, N, D] of this layout, of any width D, as tokens of another one [B, N', D].
 
-        Where both have as many, they are the same. Otherwise grids are averaged, or interpolated, to the other size, without the
-        tokens in front; those of the other layout get the mean of all. Without grids every token gets it.
+        Where both have as many, on one grid if on any, they are the same. Otherwise grids are averaged, or interpolated, to the
+        other size, without the tokens in front; those of the other layout get the mean of all. Without grids every token gets it.
         """
-        if self.count == to.count:
+        if (self.count, self.grid or to.grid) == (to.count, to.grid or self.grid):
             return tokens
         mean = tokens.mean(1, keepdim=True)
         if self.grid is None or to.grid is None:

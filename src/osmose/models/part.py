@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
@@ -45,9 +46,17 @@ class Part:
         self.network, self.low, self.high = network, low, high
         trained = network.training
         network.eval()
-        with torch.no_grad():
-            self._samples = network.prepare(_samples(network, shape))
-        self._sample = self._samples[:1]
+        try:
+            self._cut(modules, shape)
+        finally:
+            network.forget()
+            network.train(trained)
+
+    def _cut(self, modules: dict[str, nn.Module], shape: tuple[int, ...]) -> None:
+        """Find what runs before the part, and try whether it can be left out."""
+        network, low, high = self.network, self.low, self.high
+        samples = _samples(network, shape)
+        self._sample = samples[:1]
         calls = self._record(modules)
         for path in (low, high):
             _check_one_tensor(network.name, path, [call for call in calls if call.path == path])
@@ -62,9 +71,7 @@ class Part:
         for call in outermost:
             self._answers.setdefault(modules[call.path], []).append(call.given)
         self._low, self._high = modules[low], modules[high]
-        self._check_chain()
-        del self._samples
-        network.train(trained)
+        self._check_chain(samples)
 
     def __call__(self, state: Tensor) -> Tensor:
         """What `high` gives when `low` gives `state` [B, ...]: [B, ...]."""
@@ -77,7 +84,7 @@ class Part:
 
         def stand_in(module: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
             def forward(*inputs: Any, **settings: Any) -> Any:
-                for answer in given.get(module, ()):
+                for answer in given.get(module, ()):  # the next, if one is left
                     return answer
                 said = compute(*inputs, **settings)
                 if module is self._high:
@@ -106,7 +113,7 @@ class Part:
         """Every call of a module in a pass of one sample."""
         calls: list[_Call] = []
         open_calls: list[_Call] = []
-        moments = iter(range(10**9))
+        moments = count()
 
         def begins(path: str) -> Callable[..., None]:
             def hook(module: nn.Module, inputs: Any) -> None:
@@ -133,15 +140,22 @@ class Part:
         return calls
 
     @torch.no_grad()
-    def _check_chain(self) -> None:
+    def _check_chain(self, samples: Tensor) -> None:
         """Raise `UserError` unless the states of some samples, beside what layers before gave for another one, give their own."""
         self.network.listen([self.low, self.high])
-        states = self.network.run(self._samples).states
+        states = self.network.run(samples).states
         own = states[self.high]
+        if torch.equal(*own):
+            raise UserError(
+                f"layer '{self.high}' of '{self.network.name}' gives the same for different samples, so that nobody can try "
+                "whether it depends on the state alone: name one whose weights are not 0"
+            )
         try:
             found = self(states[self.low])
             same = torch.allclose(found, own, rtol=1e-3, atol=1e-4 * float(own.abs().max()))
-        except RuntimeError:  # what stands in for a layer has another shape, or is changed in place
+        except (
+            Exception
+        ):  # what stands in for a layer has another shape, is changed in place, or is checked by the network
             same = False
         if not same:
             raise UserError(
@@ -173,12 +187,19 @@ class _Reached(Exception):
 
 
 def _samples(network: Network, shape: tuple[int, ...]) -> Tensor:
-    """Two different samples."""
-    each = torch.arange(_TRIED, device=network.device).view(-1, *(1 for _ in shape))
-    if network.preprocessing is None:
-        return each.expand(_TRIED, *shape)
-    draws = torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0))
-    return draws.to(network.device)
+    """Two different samples, as the network's body takes them."""
+    with torch.no_grad():
+        if network.preprocessing is not None:
+            draws = torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0))
+            return network.prepare(draws.to(network.device))
+        for second in ((1, 1), (1, 0), (0, 1)):  # of a user and an item, where there are as many
+            pairs = torch.tensor([(0, 0), second], device=network.device)
+            try:
+                network.run(network.prepare(pairs))
+            except IndexError:
+                continue
+            return network.prepare(pairs)
+    raise UserError(f"'{network.name}' knows one user and one item: there is nothing to tell apart")
 
 
 def _check_one_tensor(name: str, path: str, calls: list[_Call]) -> None:

@@ -83,7 +83,11 @@ class RatingTask(NetworkTask):
             raise UserError(f"key 'signals.top_k' keeps classes, and {self.data.name} has ratings: leave it out")
         for network in (self.student, *(self.teachers.values() if "same outputs" in needs else ())):
             check_answer(network, self.data)
-        return [f"{len(self.data.train)} ratings to train on, {len(self.data.heldout or ())} held out"]
+        notes = [f"{len(self.data.train)} ratings to train on, {len(self.data.heldout or ())} held out"]
+        for network in (self.student, *self.teachers.values()):
+            if _tables(network) is None:
+                notes.append(f"'{network.name}' does not say which ratings it has seen: none may be of the test part")
+        return notes
 
     def feed(self, loader: Loader, device: torch.device) -> PlainFeed:
         return PlainFeed(loader, device)
@@ -143,8 +147,7 @@ def load_rating_network(name: Any, data: Ratings, *, seed: int = 0, stream: str 
         raise UserError(
             f"'{network.name}' takes images, and {data.name} has ratings: use fresh:ratings:two-tower, or file:RUN of one"
         )
-    own = (network.architecture or {}).get("arguments", {}).get("tables", data.tables)
-    if own != data.tables:
+    if _tables(network) not in (None, data.tables):
         raise UserError(
             f"'{network.name}' was made for other users or items than those of {data.name}, or has seen ratings of its test or "
             "held-out part: train it anew on these, with the same data.test, data.heldout and data.split_seed"
@@ -157,6 +160,12 @@ def load_rating_network(name: Any, data: Ratings, *, seed: int = 0, stream: str 
             f"'{network.name}' fails on users and items, int64 [B, 2] ({reason}): give a module that takes them"
         ) from error
     return network.train()
+
+
+def _tables(network: Network) -> str | None:
+    """Which users, items and parts a network says that it was made for; None where it does not say."""
+    found: str | None = (network.architecture or {}).get("arguments", {}).get("tables")
+    return found
 
 
 def check_answer(network: Network, data: Ratings) -> None:

@@ -65,8 +65,10 @@ class TwoTower(nn.Module):
         tables: str = "",
     ) -> None:
         for key, value, least in (("width", width, 1), ("hidden", hidden, 1), ("depth", depth, 1)):
-            if value < least:
-                raise ValueError(f"{key} is {value}: give at least {least}")
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{key} is {value}: give a whole number of at least {least}")
+        if not isinstance(dropout, int | float):
+            raise ValueError(f"dropout is {dropout}: give a share between 0 and 1")
         super().__init__()
         self.towers = Towers(users, items, genres, width)
         sizes = [2 * width, *[hidden] * depth]
