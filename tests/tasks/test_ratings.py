@@ -166,7 +166,7 @@ def test_networks_that_have_seen_the_test_part_are_refused(rate, ratings, tmp_pa
 @pytest.mark.parametrize(
     ("study", "runs"),
     [
-        ("movielens-teachers", 6), ("interactive-settings", 408), ("interactive-weights", 244), ("interactive-choices", 52),
+        ("movielens-teachers", 6), ("interactive-settings", 268), ("interactive-weights", 252), ("interactive-choices", 60),
         ("interactive-movielens", 760),
     ],
 )  # fmt: skip
