@@ -41,6 +41,20 @@ def test_it_says_what_the_run_measured(finished, read_page):
         assert heading in text
 
 
+def test_losses_that_are_summed_are_drawn_one_by_one(execute, tmp_path, read_page):
+    """With the values that metrics.jsonl has, and for one loss no second figure."""
+    said = "each loss, without its weight"
+    method = {"name": "distill", "kl_weight": 0.5}
+    for name, settings in (("both", method), ("alone", {**method, "kl_weight": 1.0})):
+        execute(tmp_path / name, epochs=2, method=settings)
+        text = read_page((tmp_path / name / "report.html").read_text()).text
+        assert (said in text) == (name == "both")
+    lines = [json.loads(line) for line in (tmp_path / "both" / "metrics.jsonl").read_text().splitlines()]
+    losses = {key: [(one["step"], one[key]) for one in lines if key in one] for key in ("cross_entropy", "kl")}
+    drawn = strip(curves(losses, x="optimiser step", y=said))
+    assert drawn in strip((tmp_path / "both" / "report.html").read_text())
+
+
 def test_it_needs_nothing_else(finished, read_page):
     folder, _ = finished
     text = (folder / "report.html").read_text()

@@ -45,7 +45,7 @@ def report_run(folder: Path) -> Path:
         *(text_scores(numbers) if "perplexity_after" in numbers else []),
         *(rating_scores(numbers) if "rmse_after" in numbers else []),
         *feature_sections(numbers, _tensors(folder / "map.safetensors"), numbers.get("classes")),
-        *_learning(lines),
+        *_learning(lines, taking_turns=(folder / "phases.svg").exists()),
         *(_classes(answers, names) if answers else []),
         *(_samples(answers, _tensors(folder / "flipped.safetensors"), names) if answers else []),
         *text_passages(folder),
@@ -98,7 +98,7 @@ def _tiles(numbers: Mapping[str, Any]) -> list[Tile]:
     return tiles
 
 
-def _learning(lines: list[dict[str, Any]]) -> list[Section]:
+def _learning(lines: list[dict[str, Any]], *, taking_turns: bool) -> list[Section]:
     figures = []
     evaluated = [line for line in lines if "heldout_accuracy" in line]
     if len(evaluated) > 1:
@@ -124,7 +124,17 @@ def _learning(lines: list[dict[str, Any]]) -> list[Section]:
     losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
     if len(losses) > 1:
         figures.append(Figure(curves({"loss": losses}, x="optimiser step", y="training loss")))
+    single = _single_losses(lines)
+    if len(single) > 1 and not taking_turns:  # those who take turns have a figure of their own
+        figures.append(Figure(curves(single, x="optimiser step", y="each loss, without its weight")))
     return [Section("How it learned", figures=figures)] if figures else []
+
+
+def _single_losses(lines: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """By name the curve of each loss that the training loss is a sum of."""
+    steps = [line for line in lines if "loss" in line]
+    named = {key for line in steps for key in line if "/" not in key} - {"step", "epoch", "loss"}
+    return {key: [(line["step"], line[key]) for line in steps if key in line] for key in sorted(named)}
 
 
 def _classes(answers: Mapping[str, Tensor], names: list[str] | None) -> list[Section]:
