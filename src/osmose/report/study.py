@@ -52,7 +52,7 @@ def report_study(folder: Path) -> Path:
     tried = any(_own(one) for one in rows)
     sections = [
         *(_glances(rows) if tried or len(places) > 1 else []),
-        Section("Run by run", figures=_figures(rows, tried)) if rows else Section("No run has finished"),
+        *(_drawn(rows, tried) if rows else [Section("No run has finished")]),
         *_curves(folder),
         _methods(rows),
         _runs(rows),
@@ -85,17 +85,19 @@ def _measures(rows: Sequence[table.Row]) -> list[_Measure]:
     return found
 
 
-def _figures(rows: Sequence[table.Row], tried: bool) -> list[Figure]:
-    """A dot a run, in the order of the methods; a figure for each choice of the data."""
+def _drawn(rows: Sequence[table.Row], tried: bool) -> list[Section]:
+    """A dot a run, in the order of the methods; a figure for each choice of the data. Nothing where nothing was measured."""
     part = "held-out" if tried and any(_there(rows, one, "held-out") for one in _measures(rows)) else "test"
     measures = [one for one in _measures(rows) if _there(rows, one, part)]
+    if not measures:
+        return []
     labels = list(dict.fromkeys(map(_variant, rows)))
     axis, logarithmic = measures[0].axis.format(part), any(one.key == "mse_after" for one in measures)
     figures = []
     for place in dict.fromkeys(map(_place, rows)):
         series = {one.name: list(_values(rows, one, part, place).values()) for one in measures}
         figures.append(Figure(dots(labels, series, x=axis, title=place, logarithmic=logarithmic)))
-    return figures
+    return [Section("Run by run", figures=figures)]
 
 
 def _glances(rows: Sequence[table.Row]) -> list[Section]:
