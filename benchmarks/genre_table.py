@@ -4,8 +4,8 @@
 
 Means and standard errors over seeds of the test RMSE. Of a method's settings each genre has the one whose held-out error, a mean
 over seeds, is lowest. Below: which variant of `interactive` and which baseline were best on the held-out part, over all genres
-and in each, and the difference of the two on the test part, paired over seeds. Seeds change the teacher, initial weights and order
-of samples; the split is the same for all, so that the intervals say nothing of other test ratings.
+and in each, and the difference of the two on the test part, paired over seeds. Seeds change the teacher, initial weights and the
+order of samples; the split is the same for all, so that the intervals say nothing of other test ratings.
 """
 
 import sys

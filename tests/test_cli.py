@@ -150,7 +150,9 @@ def test_a_dry_run_writes_nothing(go, short, tmp_path, monkeypatch):
          "processes): set it to a multiple of 2"),
         (["--lr", "fast"], "key 'method.optimiser.lr' is 'fast': expected float"),
         (["--data", "5"], "key 'data.name' is 5: expected str"),
-        (["--data", "ratings:"], None),
+        (["--data", "ratings:"], ". holds no ratings: give a folder with NAME.inter and NAME.item, u.data and u.item, "
+         "ratings.dat and movies.dat, or ratings.csv and movies.csv"),
+        (["--view", "crop: shfit"], None),
         (["--data", "idx:nowhere"], None),
         (["--data", "parquet:nowhere"], None),
         (["--data", "imagefolder:nowhere"], None),

@@ -277,7 +277,8 @@ def _value(text: str) -> Any:
         return text
     if value is None:
         return None if text in ("", "~", "null", "Null", "NULL") else text  # such as "\n\n" or "---"
-    return text if isinstance(value, dict) and not text.lstrip().startswith("{") else value  # such as "ratings:"
+    name = isinstance(value, dict) and list(value.values()) == [None] and not text.lstrip().startswith("{")
+    return text if name else value  # such as "ratings:"
 
 
 def _transfer(options: argparse.Namespace, changes: dict[str, Any]) -> int:

@@ -274,8 +274,13 @@ def _markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
 
 
 def named(method: str, settings: Mapping[str, str]) -> str:
-    """A method with its settings, by the last part of their keys: "distillation, kl_weight 0.4"."""
-    return ", ".join([method, *(f"{key.split('.')[-1]} {value}" for key, value in settings.items())])
+    """A method with its settings, by the last part of their keys, or the last two: "distillation, kl_weight 0.4"."""
+    last = [key.split(".")[-1] for key in settings]
+    short = [
+        name if last.count(name) == 1 else ".".join(key.split(".")[-2:])
+        for key, name in zip(settings, last, strict=True)
+    ]
+    return ", ".join([method, *(f"{name} {value}" for name, value in zip(short, settings.values(), strict=True))])
 
 
 def shown(key: str, value: Any) -> str:

@@ -126,6 +126,17 @@ def test_a_class_token_is_no_place_of_attention():
     torch.testing.assert_close(attention(theirs, image, ours), other)
 
 
+def test_attention_on_as_many_places_of_another_grid():
+    wide, square = Layout("map", 3, 16, (2, 8)), Layout("map", 3, 16, (4, 4))
+    image = torch.rand(2, 3, 4, 4)
+    squares = (image**2).mean(1, keepdim=True)
+    columns = F.interpolate(squares, (4, 8), mode="bilinear")
+    expected = F.normalize(F.adaptive_avg_pool2d(columns, (2, 8)).flatten(1), dim=-1)
+    torch.testing.assert_close(attention(square, image, wide), expected)
+    plain = torch.rand(2, 3, 2, 8)
+    torch.testing.assert_close(attention(wide, plain, square), F.normalize((plain**2).mean(1).flatten(1), dim=-1))
+
+
 def test_relations_are_equations_5_and_8():
     method, frozen = build(Relational, distance_weight=2.0, angle_weight=3.0, answers=ALONE)
     ours, theirs = method.student(X).features, frozen["teacher1"](X).features

@@ -244,7 +244,7 @@ def test_whether_own_states_are_fixed_where_messages_are_heard_as_them(stop_grad
         torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-6)
 
 
-def test_a_relative_error_does_not_pull_states_towards_zero():
+def test_a_relative_error_does_not_shrink_states():
     """It stays what it is when both states are scaled, so that its derivative by the scale is 0."""
     found, own = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     scale = torch.ones((), requires_grad=True)
@@ -257,7 +257,7 @@ def test_without_rounds_nothing_is_cut():
     """Layers at which a network cannot be cut are as good as any."""
     method, _ = build(rounds=0, student_low="layers.0.norm1")
     assert set(method(batch(), CLOCK).parts) == {"labels", "messages", "states"}
-    with pytest.raises(UserError, match=r"method.noise is 0.1 and the teacher hears nothing: give method.rounds"):
+    with pytest.raises(UserError, match=r"method.noise is 0.1 and the teacher hears nothing: set method.rounds"):
         build(rounds=0, noise=0.1)
 
 

@@ -1,6 +1,7 @@
 """The page of a study, from a table that is written here."""
 
 import json
+import math
 import re
 
 import pytest
@@ -52,10 +53,16 @@ def test_students_that_begin_with_new_weights_show_their_accuracy(tmp_path, read
 
 
 def test_numbers_for_labels_and_no_run_at_all(tmp_path, read_page):
-    errors = [{**row("kl", seed, 0), "mse_before": 9.0, "mse_after": 0.5 + seed} for seed in (0, 1)]
+    errors = [
+        {**row("kl", seed, 0), "mse_before": 9.0, "mse_after": after} for seed, after in enumerate((0.5, math.inf))
+    ]
+    for one in errors:
+        one["settings"] = "method.optimiser.lr=1"
     kept = ("student", "teacher", "method", "settings", "seed", "data", "folder", "mse_before", "mse_after")
     table.write(tmp_path, [{key: one[key] for key in kept} for one in errors], {})
-    assert "mean squared error on the test part" in read_page(report_study(tmp_path).read_text()).text
+    text = read_page(report_study(tmp_path).read_text()).text
+    assert "mean squared error on the test part" in text
+    assert text[text.index("kl, lr 1") + 1] == "inf"
     table.write(tmp_path, [], {"Runs": "0 of 3 finished"})
     assert "No run has finished" in read_page(report_study(tmp_path).read_text()).text
 
@@ -87,6 +94,22 @@ def test_settings_of_the_data_stand_beside_each_other_and_the_held_out_part_choo
     bold = re.findall("<td[^>]*><b>(.*?)</b>", report)
     assert bold == ["0.7000 ± 0.0000", "0.9000 ± 0.0000", "0.7100 ± 0.0000", "0.8500 ± 0.0000"]
     assert "root mean squared error on the held-out part, stars" in text  # what is drawn
+
+
+def test_gaps_are_left_out(tmp_path, read_page):
+    """A genre without a held-out part, and a variant with fewer runs than the others."""
+    rows = [
+        rating("kd", f"data.genre={genre}, method.lr={lr}", seed, error, error)
+        for genre, lr, seed, error in (
+            ("War", 1, 0, 0.9), ("War", 1, 1, 0.9), ("War", 2, 0, 0.1),
+            ("Drama", 1, 0, 0.9),
+        )
+    ]  # fmt: skip
+    del rows[-1]["heldout_rmse_after"]
+    table.write(tmp_path, rows, {})
+    report = report_study(tmp_path).read_text()
+    assert re.findall("<td[^>]*><b>(.*?)</b>", report) == ["0.9000 ± 0.0000"] * 2
+    assert report.count("<figure>") == 1
 
 
 def test_features_of_different_networks_are_not_thrown_together(tmp_path, read_page):

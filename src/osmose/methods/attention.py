@@ -99,6 +99,6 @@ def attention(layout: Layout, state: Tensor, other: Layout) -> Tensor:
     squares = layout.tokens(state).float().square().mean(-1, keepdim=True)
     if layout.grid and other.grid:
         squares, layout, other = squares[:, layout.front :], layout.places(), other.places()
-    if layout.count > other.count:
+    if (layout.count, layout.grid or (0, 0)) > (other.count, other.grid or (0, 0)):
         squares = layout.spread(squares, other)
     return F.normalize(squares.squeeze(-1), dim=-1)

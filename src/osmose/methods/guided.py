@@ -165,8 +165,8 @@ def summed(losses: Mapping[str, tuple[float, Tensor]]) -> Step:
 def mean_square(ours: Tensor, theirs: Tensor, *, relative: bool = False) -> Tensor:
     """The mean of (ours - theirs)^2 over samples and features, in float32; over the mean of theirs^2 where it is relative.
 
-    Where theirs trains too, both means are differentiated: a relative error does not change when both are scaled, and so it must
-    not pull them towards zero.
+    Where theirs trains too, both means are differentiated: a relative error does not change when both are scaled, and so does not
+    shrink them.
     """
     ours, theirs = ours.float(), theirs.float()
     error = (ours - theirs).square().mean()

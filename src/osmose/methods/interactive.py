@@ -61,7 +61,7 @@ class Interactive(Guided):
         student_high: the one behind the high part; none takes the last.
         teacher_low: the teacher's.
         teacher_high: the teacher's.
-        rounds: K, how often they exchange messages; 0 leaves the consistency losses alone.
+        rounds: K, how often they exchange messages; 0 leaves the consistency losses alone, and any two layers will do.
         speak_from: which of its states the student speaks of first.
         interact_on: what a round is compared by: the student's high states; its low states; or question and answer as messages.
         stop_gradient: whether the student's own state is fixed where something is compared with it, in L_interact and L_SC.
@@ -115,7 +115,8 @@ class Interactive(Guided):
             check(0 <= value < math.inf, f"method.{name}", value, "a number of at least 0")
         if noise and not rounds * interact_weight:
             raise UserError(
-                f"method.noise is {noise:g} and the teacher hears nothing: give method.rounds and .interact_weight, or no noise"
+                f"method.noise is {noise:g} and the teacher hears nothing: set method.rounds and method.interact_weight, or no "
+                "noise"
             )
         own = _cut(student, student_low, student_high)
         paths = _cut(frozen["teacher1"].network, teacher_low, teacher_high) if "teacher1" in frozen else own

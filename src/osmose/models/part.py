@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 from osmose.errors import UserError, unknown
 from osmose.models.network import Network
 
-_TRIED = 2
+_TRIED = 8
 """Samples on which a cut is tried."""
 
 
@@ -84,7 +84,7 @@ class Part:
 
         def stand_in(module: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
             def forward(*inputs: Any, **settings: Any) -> Any:
-                for answer in given.get(module, ()):  # the next, if one is left
+                for answer in given.get(module, ()):
                     return answer
                 said = compute(*inputs, **settings)
                 if module is self._high:
@@ -143,25 +143,31 @@ class Part:
     def _check_chain(self, samples: Tensor) -> None:
         """Raise `UserError` unless the states of some samples, beside what layers before gave for another one, give their own."""
         self.network.listen([self.low, self.high])
-        states = self.network.run(samples).states
-        own = states[self.high]
-        if torch.equal(*own):
-            raise UserError(
-                f"layer '{self.high}' of '{self.network.name}' gives the same for different samples, so that nobody can try "
-                "whether it depends on the state alone: name one whose weights are not 0"
-            )
+        given = self._try(samples)
+        if torch.equal(
+            given, given[:1].expand_as(given)
+        ):  # weights are 0 or units dead, which says nothing of what they read
+            with _other_weights(self.network):
+                self._try(samples)
+
+    def _try(self, samples: Tensor) -> Tensor:
+        """What `high` gives for the samples; raises `UserError` where the part gives something else."""
+        cause = None
         try:
+            states = self.network.run(samples).states
+            own = states[self.high]
             found = self(states[self.low])
             same = torch.allclose(found, own, rtol=1e-3, atol=1e-4 * float(own.abs().max()))
-        except (
-            Exception
-        ):  # what stands in for a layer has another shape, is changed in place, or is checked by the network
-            same = False
-        if not same:
-            raise UserError(
-                f"'{self.network.name}' cannot be cut at layer '{self.low}': what comes behind it depends on more than its "
-                "output; name a layer that everything passes through, such as a whole block or stage"
-            )
+        # What stands in for a layer may have another shape, be changed in place, or be refused by the network's own code.
+        except Exception as error:
+            same, cause = False, error
+        if same:
+            return own
+        reason = f" ({(str(cause) or type(cause).__name__).splitlines()[0]})" if cause else ""
+        raise UserError(
+            f"'{self.network.name}' cannot be cut at layer '{self.low}': what comes behind it depends on more than its "
+            f"output{reason}; name a layer that everything passes through, such as a whole block or stage"
+        ) from cause
 
 
 @dataclass
@@ -187,19 +193,17 @@ class _Reached(Exception):
 
 
 def _samples(network: Network, shape: tuple[int, ...]) -> Tensor:
-    """Two different samples, as the network's body takes them."""
+    """Different samples, as the network's body takes them."""
+    if network.preprocessing is None:
+        known = (network.architecture or {}).get("arguments", {})
+        users, items = known.get("users", 2), known.get("items", 2)
+        pairs = dict.fromkeys((number % users, number % items) for number in range(_TRIED))
+        if len(pairs) < 2:
+            raise UserError(f"'{network.name}' knows one user and one item: there is nothing to tell apart")
+        return torch.tensor(list(pairs), device=network.device)
+    draws = torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        if network.preprocessing is not None:
-            draws = torch.rand(_TRIED, *shape, generator=torch.Generator().manual_seed(0))
-            return network.prepare(draws.to(network.device))
-        for second in ((1, 1), (1, 0), (0, 1)):  # of a user and an item, where there are as many
-            pairs = torch.tensor([(0, 0), second], device=network.device)
-            try:
-                network.run(network.prepare(pairs))
-            except IndexError:
-                continue
-            return network.prepare(pairs)
-    raise UserError(f"'{network.name}' knows one user and one item: there is nothing to tell apart")
+        return network.prepare(draws.to(network.device))
 
 
 def _check_one_tensor(name: str, path: str, calls: list[_Call]) -> None:
@@ -226,6 +230,21 @@ def _widened(given: Any, size: int) -> Any:
         lambda one: one.expand(size, *one.shape[1:]) if isinstance(one, Tensor) and one.shape[:1] == (1,) else one,
         given,
     )
+
+
+@contextmanager
+def _other_weights(network: nn.Module) -> Iterator[None]:
+    """Inside the block weights are drawn at random, after it they are what they were."""
+    kept = [(one, one.detach().clone()) for one in network.parameters() if one.is_floating_point()]
+    draws = torch.Generator().manual_seed(0)
+    try:
+        for one, _ in kept:
+            fan_in = max(1, one[0].numel()) if one.dim() > 1 else 1
+            one.copy_(torch.randn(one.shape, generator=draws) / fan_in**0.5)
+        yield
+    finally:
+        for one, value in kept:
+            one.copy_(value)
 
 
 @contextmanager

@@ -40,7 +40,8 @@ def chart(width: float, height: float) -> Iterator[Chart]:
     from matplotlib.figure import Figure
 
     ink = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    settings: Any = {**dict.fromkeys(ink, _INK), "svg.fonttype": "none", "font.size": 9, "svg.hashsalt": "osmose"}
+    text: Any = {"svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
+    settings = {**dict.fromkeys(ink, _INK), **text, "svg.hashsalt": "osmose"}
     with rc_context(settings):
         figure = Figure(figsize=(width, height), layout="constrained")
         made = Chart(figure.subplots())

@@ -134,6 +134,7 @@ def _single_losses(lines: list[dict[str, Any]]) -> dict[str, list[tuple[float, f
     """By name the curve of each loss that the training loss is a sum of."""
     steps = [line for line in lines if "loss" in line]
     named = {key for line in steps for key in line if "/" not in key} - {"step", "epoch", "loss"}
+    named = {key for key in named if not key.startswith(("entropy", "told"))}  # what answers of twins are like
     return {key: [(line["step"], line[key]) for line in steps if key in line] for key in sorted(named)}
 
 

@@ -1,5 +1,6 @@
 """The page of a study: its methods side by side, and every run."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ _LARGE = 25.0
 _MANY = 40
 """Rows of a table beyond which it is folded away."""
 
-_CHOSEN = " In bold what the held-out part chooses; of settings that were tried the test part only says how they do."
+_CHOSEN = " Bold: the best on the held-out part."
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def report_study(folder: Path) -> Path:
     ]
     tried = any(_own(one) for one in rows)
     sections = [
-        *(_glances(rows) if tried or len(places) > 1 else []),
+        *(_glances(rows, tried) if tried or len(places) > 1 else []),
         *(_drawn(rows, tried) if rows else [Section("No run has finished")]),
         *_curves(folder),
         _methods(rows),
@@ -96,17 +97,22 @@ def _drawn(rows: Sequence[table.Row], tried: bool) -> list[Section]:
     figures = []
     for place in dict.fromkeys(map(_place, rows)):
         series = {one.name: list(_values(rows, one, part, place).values()) for one in measures}
+        if not any(some for values in series.values() for some in values):
+            continue
         figures.append(Figure(dots(labels, series, x=axis, title=place, logarithmic=logarithmic)))
     return [Section("Run by run", figures=figures)]
 
 
-def _glances(rows: Sequence[table.Row]) -> list[Section]:
-    """For each measure and part of the data a table, variants down and choices of the data across."""
+def _glances(rows: Sequence[table.Row], tried: bool) -> list[Section]:
+    """For each measure and part of the data a table, variants down and choices of the data across.
+
+    Where settings were tried, what is best on the held-out part is in bold.
+    """
     measures = _measures(rows)
     variants, places = (list(dict.fromkeys(map(name, rows))) for name in (_variant, _place))
     sections = []
     for measure in measures:
-        chosen = {place: _best(_values(rows, measure, "held-out", place), measure.falls) for place in places}
+        chosen = {place: _best(_values(rows, measure, "held-out", place), measure.falls) for place in places if tried}
         for part in ("test", "held-out"):
             if not _there(rows, measure, part):
                 continue
@@ -145,7 +151,8 @@ def _curves(folder: Path) -> list[Section]:
     if not path.exists():
         return []
     drawn = Figure(
-        source=embed(path.read_bytes(), "image/svg+xml"), caption="Held-out accuracy: mean and range over the runs"
+        source=embed(path.read_bytes(), "image/svg+xml"),
+        caption="Held-out accuracy: mean and range over the runs of a method",
     )
     return [Section("How they learned", figures=[drawn])]
 
@@ -164,8 +171,10 @@ def _values(rows: Sequence[table.Row], measure: _Measure, part: str, place: str)
 
 
 def _best(values: Mapping[str, Sequence[float]], falls: bool) -> str | None:
-    """The variant with the best mean."""
-    means = {one: fmean(some) for one, some in values.items() if some}
+    """The variant with the best mean, of those with as many runs as any."""
+    most = max(map(len, values.values()))
+    means = {one: fmean(some) for one, some in values.items() if some and len(some) == most}
+    means = {one: mean for one, mean in means.items() if math.isfinite(mean)}
     return min(means, key=lambda one: means[one] if falls else -means[one], default=None)
 
 
@@ -173,7 +182,9 @@ def _spread(key: str, values: Sequence[float]) -> str:
     if not values:
         return ""
     mean = table.shown(key, fmean(values))
-    return f"{mean} ± {table.shown(key, stdev(values)).removeprefix('+')}" if len(values) > 1 else mean
+    if len(values) == 1 or not all(map(math.isfinite, values)):
+        return mean
+    return f"{mean} ± {table.shown(key, stdev(values)).removeprefix('+')}"
 
 
 def _settings(one: table.Row) -> dict[str, str]:
@@ -184,7 +195,11 @@ def _settings(one: table.Row) -> dict[str, str]:
 
 def _own(one: table.Row) -> dict[str, str]:
     """Those of the method, not of the data."""
-    return {key: value for key, value in _settings(one).items() if not key.startswith("data.")}
+    return {key: value for key, value in _settings(one).items() if not _of_data(key)}
+
+
+def _of_data(key: str) -> bool:
+    return key.split(".")[0] == "data"
 
 
 def _variant(one: table.Row) -> str:
@@ -194,5 +209,5 @@ def _variant(one: table.Row) -> str:
 
 def _place(one: table.Row) -> str:
     """What the method is tried on: the choice of the data; and the networks, whose features are not to be thrown together."""
-    chosen = [value for key, value in _settings(one).items() if key.startswith("data.")]
+    chosen = [value for key, value in _settings(one).items() if _of_data(key)]
     return ", ".join([one["student"], *chosen] if "neighbours_after" in one else chosen)
