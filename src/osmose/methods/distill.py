@@ -27,13 +27,6 @@ from osmose.targets import FlipRule
 from osmose.targets.choice import INITIAL, MEAN
 
 
-def _refuse_classes_only(given: Mapping[str, bool]) -> None:
-    """Raise `UserError` where a setting is given that means something only for classes."""
-    for key, is_given in given.items():
-        if is_given:
-            raise UserError(f"method.{key} is about classes, and the student gives one number: leave it out")
-
-
 class Distill(Method):
     """L = kl_weight * L_KL + (1 - kl_weight) * L_XE, where L_KL compares the student with each sample's target (eqs 1, 2, 5).
 
@@ -85,15 +78,15 @@ class Distill(Method):
         self.panel = Panel(target, frozen, regression=student.num_classes == 1)
         self.temperature, self.kl_weight, self.top_k, self.smoothing = temperature, kl_weight, top_k, smoothing
         if self.panel.regression:
-            _refuse_classes_only(
-                {
-                    "top_k": top_k is not None,
-                    "temperature": temperature != 1,
-                    "smoothing": smoothing != 0,
-                    "loss": loss != "kl",
-                    "cross_entropy_on": cross_entropy_on != "logits",
-                }
-            )
+            given = {
+                "top_k": top_k is not None,
+                "temperature": temperature != 1,
+                "smoothing": smoothing != 0,
+                "loss": loss != "kl",
+                "cross_entropy_on": cross_entropy_on != "logits",
+            }
+            for key in (key for key, is_given in given.items() if is_given):
+                raise UserError(f"method.{key} is about classes, and the student gives one number: leave it out")
         by_logits = kl_divergence if loss == "kl" else soft_cross_entropy
         self.divergence = squared_error if self.panel.regression else by_logits
         self.cross_entropy = cross_entropy if cross_entropy_on == "logits" else cross_entropy_of_probabilities

@@ -144,9 +144,8 @@ class Part:
         """Raise `UserError` unless the states of some samples, beside what layers before gave for another one, give their own."""
         self.network.listen([self.low, self.high])
         given = self._try(samples)
-        if torch.equal(
-            given, given[:1].expand_as(given)
-        ):  # weights are 0 or units dead, which says nothing of what they read
+        if torch.equal(given, given[:1].expand_as(given)):
+            # Weights are 0 or units dead, which says nothing of what they read.
             with _other_weights(self.network):
                 self._try(samples)
 

@@ -46,7 +46,8 @@ class Section:
     """A heading and what stands under it, in this order: text, figures, samples, passages, a table, folded code.
 
     A passage is pieces of text, each with a tone: "", "gained" or "lost". Cells of a table that are `strong`, by row and column,
-    are in bold; a `folded` table opens at a click.
+    are in bold; columns stand to the right, but for those that are not `numeric` where that is said; a `folded` table opens at a
+    click.
     """
 
     title: str

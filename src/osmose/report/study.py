@@ -20,6 +20,10 @@ _MANY = 40
 _CHOSEN = " Bold: the best on the held-out part."
 
 
+_Groups = dict[str, dict[str, list[table.Row]]]
+"""Rows by the choice of the data and by variant; every variant is there for each choice."""
+
+
 @dataclass(frozen=True)
 class _Measure:
     """What runs are read by.
@@ -44,7 +48,8 @@ def report_study(folder: Path) -> Path:
         UserError: when tables cannot be read, or the page cannot be written.
     """
     rows, about = table.read(folder)
-    variants, places = (list(dict.fromkeys(map(name, rows))) for name in (_variant, _place))
+    groups = _grouped(rows)
+    variants = list(next(iter(groups.values()), {}))
     tiles = [
         Tile("runs", about.get("Runs", str(len(rows)))),
         Tile("methods", str(len(variants))),
@@ -52,8 +57,8 @@ def report_study(folder: Path) -> Path:
     ]
     tried = any(_own(one) for one in rows)
     sections = [
-        *(_glances(rows, tried) if tried or len(places) > 1 else []),
-        *(_drawn(rows, tried) if rows else [Section("No run has finished")]),
+        *(_glances(groups, _measures(rows), tried) if tried or len(groups) > 1 else []),
+        *(_drawn(groups, _measures(rows), tried) if rows else [Section("No run has finished")]),
         *_curves(folder),
         _methods(rows),
         _runs(rows),
@@ -86,45 +91,44 @@ def _measures(rows: Sequence[table.Row]) -> list[_Measure]:
     return found
 
 
-def _drawn(rows: Sequence[table.Row], tried: bool) -> list[Section]:
+def _drawn(groups: _Groups, measures: Sequence[_Measure], tried: bool) -> list[Section]:
     """A dot a run, in the order of the methods; a figure for each choice of the data. Nothing where nothing was measured."""
-    part = "held-out" if tried and any(_there(rows, one, "held-out") for one in _measures(rows)) else "test"
-    measures = [one for one in _measures(rows) if _there(rows, one, part)]
+    part = "held-out" if tried and any(_there(groups, one, "held-out") for one in measures) else "test"
+    measures = [one for one in measures if _there(groups, one, part)]
     if not measures:
         return []
-    labels = list(dict.fromkeys(map(_variant, rows)))
     axis, logarithmic = measures[0].axis.format(part), any(one.key == "mse_after" for one in measures)
     figures = []
-    for place in dict.fromkeys(map(_place, rows)):
-        series = {one.name: list(_values(rows, one, part, place).values()) for one in measures}
+    for place, variants in groups.items():
+        series = {one.name: list(_values(variants, one, part).values()) for one in measures}
         if not any(some for values in series.values() for some in values):
             continue
-        figures.append(Figure(dots(labels, series, x=axis, title=place, logarithmic=logarithmic)))
+        figures.append(Figure(dots(list(variants), series, x=axis, title=place, logarithmic=logarithmic)))
     return [Section("Run by run", figures=figures)]
 
 
-def _glances(rows: Sequence[table.Row], tried: bool) -> list[Section]:
+def _glances(groups: _Groups, measures: Sequence[_Measure], tried: bool) -> list[Section]:
     """For each measure and part of the data a table, variants down and choices of the data across.
 
     Where settings were tried, what is best on the held-out part is in bold.
     """
-    measures = _measures(rows)
-    variants, places = (list(dict.fromkeys(map(name, rows))) for name in (_variant, _place))
+    names = list(next(iter(groups.values())))
     sections = []
     for measure in measures:
-        chosen = {place: _best(_values(rows, measure, "held-out", place), measure.falls) for place in places if tried}
+        found = (_values(variants, measure, "held-out") for variants in groups.values() if tried)
+        chosen = [_best(values, measure.falls) for values in found]
         for part in ("test", "held-out"):
-            if not _there(rows, measure, part):
+            if not _there(groups, measure, part):
                 continue
-            values = {place: _values(rows, measure, part, place) for place in places}
+            columns = [_values(variants, measure, part) for variants in groups.values()]
             title = measure.axis.format(part)
             sections.append(
                 Section(
                     title[0].upper() + title[1:] + (f": {measure.name}" if len(measures) > 1 else ""),
-                    "Mean over runs, ± their standard deviation." + (_CHOSEN if any(chosen.values()) else ""),
-                    columns=["", *(place or "all" for place in places)],
-                    rows=[[one, *(_spread(measure.key, values[place][one]) for place in places)] for one in variants],
-                    strong={(variants.index(one), 1 + places.index(place)) for place, one in chosen.items() if one},
+                    "Mean over runs, ± their standard deviation." + (_CHOSEN if any(chosen) else ""),
+                    columns=["", *(place or "all" for place in groups)],
+                    rows=[[one, *(_spread(measure.key, values[one]) for values in columns)] for one in names],
+                    strong={(names.index(one), column) for column, one in enumerate(chosen, 1) if one},
                 )
             )
     return sections
@@ -157,17 +161,23 @@ def _curves(folder: Path) -> list[Section]:
     return [Section("How they learned", figures=[drawn])]
 
 
-def _there(rows: Sequence[table.Row], measure: _Measure, part: str) -> bool:
-    return any(table.PARTS[part] + measure.key in one for one in rows)
+def _grouped(rows: Sequence[table.Row]) -> _Groups:
+    labels = [(_place(one), _variant(one)) for one in rows]
+    variants = dict.fromkeys(variant for _, variant in labels)
+    groups: _Groups = {place: {variant: [] for variant in variants} for place, _ in labels}
+    for one, (place, variant) in zip(rows, labels, strict=True):
+        groups[place][variant].append(one)
+    return groups
 
 
-def _values(rows: Sequence[table.Row], measure: _Measure, part: str, place: str) -> dict[str, list[float]]:
-    """By variant what its runs on that choice of the data have."""
-    found: dict[str, list[float]] = {label: [] for label in map(_variant, rows)}
-    for one in rows:
-        if _place(one) == place and (key := table.PARTS[part] + measure.key) in one:
-            found[_variant(one)].append(one[key])
-    return found
+def _there(groups: _Groups, measure: _Measure, part: str) -> bool:
+    return any(some for variants in groups.values() for some in _values(variants, measure, part).values())
+
+
+def _values(variants: Mapping[str, Sequence[table.Row]], measure: _Measure, part: str) -> dict[str, list[float]]:
+    """By variant what its runs have."""
+    key = table.PARTS[part] + measure.key
+    return {variant: [one[key] for one in rows if key in one] for variant, rows in variants.items()}
 
 
 def _best(values: Mapping[str, Sequence[float]], falls: bool) -> str | None:
