@@ -122,6 +122,22 @@ def test_a_teacher_of_each_seed() -> None:
     }
 
 
+def test_models_of_each_value_of_a_setting() -> None:
+    cells = grid.expand(
+        study(
+            students=["fresh:zoo:vit-xs,depth=$epochs"],
+            teachers=["fresh:zoo:vit-xs,depth=$count"],
+            methods={"kl": {}},
+            settings={"epochs": [1, 2], "view.count": [3]},
+            seeds=[7],
+        )
+    )
+    assert [(cell.recipe.student, cell.recipe.teacher) for cell in cells] == [
+        ("fresh:zoo:vit-xs,depth=1", "fresh:zoo:vit-xs,depth=3"),
+        ("fresh:zoo:vit-xs,depth=2", "fresh:zoo:vit-xs,depth=3"),
+    ]
+
+
 def test_controls_fix_their_teacher() -> None:
     cells = grid.expand(study(methods={"self": {"teacher": "$student"}, "random": {"teacher": "fresh:zoo:vit-xs"}}))
     assert [(cell.method, cell.recipe.student, cell.recipe.teacher) for cell in cells] == [

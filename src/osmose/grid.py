@@ -9,9 +9,9 @@ A study is a mapping of these keys, all of them optional:
 - `seeds`: seeds of the runs.
 - `skip_same`: leave out a student that would be its own teacher (default true).
 
-Every combination is a run, but what a variant fixes itself (`teacher`, `seed`, a setting) is not varied for it. In the name of a
-teacher `$student` stands for the student's name and `$seed` for the run's seed. Where the study leaves `threads` open, runs share
-the machine's cores.
+Every combination is a run, but what a variant fixes itself (`teacher`, `seed`, a setting) is not varied for it. In the names of
+students and teachers `$seed` stands for the run's seed and `$genre` for the value of a varied key that ends in `genre`, and in a
+teacher's `$student` for the student's name. Where the study leaves `threads` open, runs share the machine's cores.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from functools import reduce
 from importlib import resources
 from itertools import product
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import yaml
@@ -202,7 +203,9 @@ def _variant(
             except UserError as error:
                 raise UserError(f"study method '{method}': {error}" if method else str(error)) from None
             recipe = replace(resolved, **cast)
-            recipe = replace(recipe, teacher=_named(recipe.teacher, recipe))
+            known = {**{key.split(".")[-1]: _text(value) for key, value in setting.items()}, "seed": str(recipe.seed)}
+            recipe = replace(recipe, student=_named(recipe.student, known))
+            recipe = replace(recipe, teacher=_named(recipe.teacher, known | {"student": "+".join(recipe.students)}))
             label = method or recipe.method["name"]
             yield Cell(name=_name(label, setting, recipe), method=label, settings=setting, recipe=recipe)
 
@@ -299,13 +302,11 @@ _LONGEST = 200
 """Bytes of a run's name; file systems allow 255, and files beside the run's folder have longer names."""
 
 
-def _named(teacher: str | list[str] | None, recipe: Recipe) -> str | list[str] | None:
-    """The teacher's name, or names, with the run's student and seed in the place of `$student` and `$seed`."""
-
-    def one(name: str) -> str:
-        return name.replace("$student", "+".join(recipe.students)).replace("$seed", str(recipe.seed))
-
-    return [one(name) for name in teacher] if isinstance(teacher, list) else teacher and one(teacher)
+def _named(names: Any, known: Mapping[str, str]) -> Any:
+    """A name, a list of names, or none, with what is known of the run in the place of `$seed` and others."""
+    if isinstance(names, list):
+        return [_named(name, known) for name in names]
+    return names and Template(names).safe_substitute(known)
 
 
 def _name(method: str, settings: Plain, recipe: Recipe) -> str:

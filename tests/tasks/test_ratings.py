@@ -167,7 +167,7 @@ def test_networks_that_have_seen_the_test_part_are_refused(rate, ratings, tmp_pa
     ("study", "runs"),
     [
         ("movielens-teachers", 6), ("interactive-settings", 268), ("interactive-weights", 252), ("interactive-choices", 60),
-        ("interactive-movielens", 1000),
+        ("interactive-movielens", 1000), ("ratings-partition", 240),
     ],
 )  # fmt: skip
 def test_packaged_studies_are_whole(study, runs, ratings, monkeypatch, tmp_path):
