@@ -206,6 +206,10 @@ def test_a_module_of_the_users(rate):
             {"method": {"name": "distill", "smoothing": 0.1}, "teacher": STUDENT},
             "method.smoothing is about classes, and the student gives one number: leave it out",
         ),
+        (
+            {"method": {"name": "fitnet", "answers": {"kl": 1.0, "temperature": 4.0}}, "teacher": STUDENT},
+            "method.answers.temperature is about classes, and the student gives one number: leave it out",
+        ),
         ({"student": Mean(items=19)}, "fails on users and items, int64 [B, 2] (index out of range in self): give a module"),
         ({"method": {"name": "hard"}, "teacher": STUDENT}, "method hard needs images and ratings:"),
         ({"method": {"name": "contrastive"}, "teacher": STUDENT}, "method contrastive compares classes"),

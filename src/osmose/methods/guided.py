@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class Answers:
         labels: weight of the cross-entropy with the labels, or of the squared error.
         kl: weight of the divergence from whoever teaches a sample, or of the squared difference.
         target: who that is, by name.
-        temperature: T of the divergence.
+        temperature: T of the divergence; of no meaning where one number is learned.
     """
 
     labels: float = 1.0
@@ -84,6 +85,11 @@ class Guided(Method):
         self.teacher = frozen["teacher1"]
         self.answers = answers
         self.panel = Panel(answers.target, frozen, regression=student.num_classes == 1) if answers.kl else None
+        usual = signature(type(self)).parameters["answers"].default.temperature
+        if student.num_classes == 1 and answers.temperature not in (1, usual):
+            raise UserError(
+                "method.answers.temperature is about classes, and the student gives one number: leave it out"
+            )
         self.student_fields, self.teacher_fields = list(student_fields), list(teacher_fields)
         self.optimiser = optimiser
         student.listen_for(self.student_fields)
