@@ -32,7 +32,8 @@ def chosen(rows: Sequence[Mapping[str, Any]]) -> tuple[Errors, Errors]:
     for row in rows:
         genre, *others = row["settings"].removeprefix("data.genre=").split(", ")
         found[row["method"], genre][", ".join(others)].append(row)
-    heldout, test = (defaultdict(dict) for _ in range(2))
+    heldout: Errors = defaultdict(dict)
+    test: Errors = defaultdict(dict)
     for (method, genre), settings in found.items():
         best = min(settings.values(), key=lambda runs: fmean(run["heldout_rmse_after"] for run in runs))
         heldout[method][genre] = {run["seed"]: run["heldout_rmse_after"] for run in best}

@@ -26,10 +26,10 @@ Runs = dict[int, dict[str, Any]]
 """The rows of one method and pair, by seed."""
 
 
-def spread(values: Iterable[float]) -> str:
+def spread(values: Iterable[float], digits: int = 2) -> str:
     """Mean and standard deviation."""
     values = list(values)
-    return f"{fmean(values):.2f} ± {stdev(values):.2f}"
+    return f"{fmean(values):.{digits}f} ± {stdev(values):.{digits}f}"
 
 
 def of(runs: Runs, key: str) -> dict[int, float]:

@@ -1,0 +1,65 @@
+"""Each method of a study beside one of them, on the test part, paired over seeds.
+
+    python benchmarks/paired_table.py results/interactive-zoo kl-dp
+
+A row a student and method; in studies of ratings, students are told apart by their genre. Of the settings of a method each has
+the one with the best held-out result, a mean over seeds. Means ± standard deviations over seeds; of differences the 95 %
+interval.
+"""
+
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from genre_table import paired
+from mokd_tables import spread
+
+GENRE = "data.genre="
+
+Runs = dict[int, Mapping[str, Any]]
+"""The rows of one method, student and settings, by seed."""
+
+
+def grouped(rows: list[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Runs]]]:
+    """The rows by student or genre, then by method, settings and seed."""
+    found: dict[str, dict[str, dict[str, Runs]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
+    for row in rows:
+        settings = row["settings"].split(", ")
+        genre = next((setting.removeprefix(GENRE) for setting in settings if setting.startswith(GENRE)), None)
+        others = ", ".join(setting for setting in settings if not setting.startswith(GENRE))
+        found[genre or row["student"]][row["method"]][others][row["seed"]] = row
+    return found
+
+
+def main(study: Path, baseline: str) -> None:
+    rows = pq.read_table(study / "table.parquet").to_pylist()
+    measure, sign, digits = ("rmse", -1, 4) if "rmse_after" in rows[0] else ("accuracy", 1, 2)
+    after = f"{measure}_after"
+
+    def best(settings: dict[str, Runs]) -> tuple[str, Runs]:
+        return max(settings.items(), key=lambda one: sign * fmean(row[f"heldout_{after}"] for row in one[1].values()))
+
+    print(
+        f"| student | method | settings | before | after | less {baseline} |\n| --- | --- | --- | ---: | ---: | ---: |"
+    )
+    for student, methods in grouped(rows).items():
+        chosen = {method: best(settings) for method, settings in methods.items()}
+        theirs = {seed: row[after] for seed, row in chosen[baseline][1].items()}
+        for method, (settings, runs) in chosen.items():
+            ours = {seed: row[after] for seed, row in runs.items()}
+            difference, reach = paired(ours, theirs)
+            beside = [difference, difference - reach, difference + reach]
+            print(
+                f"| {student} | {method} | {settings} | {fmean(row[f'{measure}_before'] for row in runs.values()):.{digits}f} "
+                f"| {spread(ours.values(), digits)} "
+                + ("| |" if method == baseline else "| {:+.{d}f} ({:+.{d}f} to {:+.{d}f}) |".format(*beside, d=digits))
+            )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
