@@ -411,10 +411,11 @@ def study_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_runs_in_processes_of_their_own(study_file: Path) -> None:
     values = yaml.safe_load(study_file.read_text())
-    values["methods"]["lost"] = {"teacher": None, "method": "distill"}
-    del values["methods"]["ce"]
+    values["methods"] = {"kl": {"method": "distill", "settings": {"method.top_k": [2, 99]}}}
     study_file.write_text(yaml.safe_dump(values))
-    with pytest.raises(UserError, match=r"1 of 2 runs failed \(fresh-mlp-xs-lost-seed0\), the first with: .*teacher"):
+    with pytest.raises(
+        UserError, match=r"1 of 2 runs failed \(fresh-mlp-xs-.*top_k=99-seed0\), the first with: .*top_k"
+    ):
         osmose.study(study_file, jobs=2)
     folder = study_file.parent / "studies" / "small"
     (row,) = pyarrow.parquet.read_table(folder / "table.parquet").to_pylist()
@@ -426,8 +427,16 @@ def test_runs_in_processes_of_their_own(study_file: Path) -> None:
     assert "`osmose study small.yaml --output studies/small`" in text
     assert f"threads {max(1, (os.cpu_count() or 1) // 2)}" in text
     assert str(study_file.parent) not in text
-    values["methods"].pop("lost")
+    values["methods"]["kl"]["settings"]["method.top_k"].remove(99)
     assert osmose.study(values, output=folder)["finished"] == 1
+
+
+def test_a_mistake_in_any_method_is_said_before_the_first_run(study_file: Path) -> None:
+    values = yaml.safe_load(study_file.read_text())
+    values["methods"]["lost"] = {"teacher": None, "method": "distill"}
+    with pytest.raises(UserError, match=r"fresh-mlp-xs-lost-seed0 cannot run: .*needs a teacher"):
+        osmose.study(values, output="studies/small")
+    assert os.listdir("studies/small/runs") == ["lock"]
 
 
 def command(study: Path, output: str) -> list[str]:

@@ -240,6 +240,24 @@ def _restore_unnamed(task: Task, output: Path) -> None:
                 network.restore(place)
 
 
+def check(recipe: Recipe) -> None:
+    """Load what a run on one device needs and put it together, without a step; nothing is written.
+
+    Raises:
+        UserError: as `execute` before its first step.
+    """
+    with torch_settings(recipe):
+        _dry(recipe)
+
+
+def _dry(recipe: Recipe) -> tuple[Task, Engine]:
+    """A recipe's task and engine, in no folder."""
+    fabric = make_fabric(recipe)
+    task = gather(recipe, {}, {})
+    folder = RunFolder(Path("."), recipe.plain(), owner=False)
+    return task, prepare(recipe, task, folder, fabric, Progress(quiet=True))
+
+
 def estimate(recipe: Recipe) -> dict[str, Any]:
     """Time, disk and memory that a run would take, from a few steps that are thrown away; nothing is written.
 
@@ -251,9 +269,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         UserError: as `execute`.
     """
     with torch_settings(recipe):
-        fabric = make_fabric(recipe)
-        task = gather(recipe, {}, {})
-        engine = prepare(recipe, task, RunFolder(Path("."), recipe.plain(), owner=False), fabric, Progress(quiet=True))
+        task, engine = _dry(recipe)
         kept = [one.kept for one in engine.frozen.values() if one.kept]
         signals = sum(one.need(recipe.views) for one in kept)
         for one in engine.frozen.values():
@@ -267,7 +283,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     torch.save(engine.state(), checkpoint)
     disk = 2 * (checkpoint.tell() + product) + 2 * product
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if fabric.device.type == "cuda":
+    if engine.fabric.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
     return {
         "steps": engine.clock().total,

@@ -34,7 +34,7 @@ from osmose import recipe as recipes
 from osmose import table
 from osmose.engine.folder import differences
 from osmose.errors import UserError, unknown
-from osmose.execution import check_names
+from osmose.execution import check, check_names
 from osmose.figures.accuracy import Curve, curve, draw_accuracy
 from osmose.files import write_atomically
 from osmose.models import show_models
@@ -167,6 +167,7 @@ def run(
     with processes.locked(runs, quiet=quiet) as lock:
         share = max(1, (os.cpu_count() or 1) // jobs)
         cells = [_settle(cell, runs / cell.name, share) for cell in cells]
+        _check(cells, runs)
         write_atomically(folder / "study.yaml", yaml.safe_dump(dict(study), sort_keys=False).encode())
 
         def tabulate(results: Mapping[str, Plain]) -> list[table.Row]:
@@ -224,6 +225,24 @@ def _settle(cell: Cell, folder: Path, threads: int) -> Cell:
     if changed:
         raise UserError(f"{folder} holds a run of another recipe ({changed}): delete it, or give another --output")
     return cell
+
+
+def _check(cells: Sequence[Cell], runs: Path) -> None:
+    """Put one run of each method and student together, of those of which none was begun, so that hours do not end in a mistake.
+
+    Raises:
+        UserError: for what the run would refuse before its first step.
+    """
+    kinds: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        kinds.setdefault((cell.method, *cell.recipe.students), []).append(cell)
+    for first, *others in kinds.values():
+        if any((runs / cell.name / "recipe.yaml").exists() for cell in (first, *others)) or first.recipe.devices != 1:
+            continue
+        try:
+            check(first.recipe)
+        except UserError as error:
+            raise UserError(f"{first.name} cannot run: {error}") from None
 
 
 def _draw(folder: Path, finished: Sequence[Cell]) -> None:
