@@ -152,13 +152,13 @@ class Learner(nn.Module):
         """Count a micro-batch, whose samples the twin answered with `target` [G, B, K].
 
         Returns:
-            In nats the mean "entropy" of an answer, and what answers have "told" of samples: the entropy of the mean answer less
-            that, which is 0 when all samples are answered alike.
+            In nats "twin/entropy", the mean entropy of an answer, and "twin/told", what answers have told of samples: the entropy
+            of the mean answer less that, which is 0 when all samples are answered alike.
         """
         entropy = torch.special.entr(target).sum(-1).mean()
         told = (torch.special.entr(target.mean((0, 1))).sum() - entropy).clamp(min=0)
         self.counted += torch.stack([torch.ones_like(told), told])
-        return {"entropy": entropy, "told": told}
+        return {"twin/entropy": entropy, "twin/told": told}
 
     @torch.no_grad()
     def follow(self, momentum: float, centre_momentum: float) -> Tensor:

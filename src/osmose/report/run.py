@@ -121,21 +121,21 @@ def _learning(lines: list[dict[str, Any]], *, taking_turns: bool) -> list[Sectio
             for name, key in (("gained", "gain"), ("lost", "loss"))
         }
         figures.append(Figure(curves(since, x="epoch", y="held-out, % since the start")))
-    losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
-    if len(losses) > 1:
-        figures.append(Figure(curves({"loss": losses}, x="optimiser step", y="training loss")))
-    single = _single_losses(lines)
+    steps = [line for line in lines if "loss" in line]
+    if len(steps) > 1:
+        figures.append(Figure(curves(_over_steps(steps, {"loss"}), x="optimiser step", y="training loss")))
+    single = _over_steps(steps, {key for line in steps for key in line if "/" not in key} - {"step", "epoch", "loss"})
     if len(single) > 1 and not taking_turns:  # those who take turns have a figure of their own
         figures.append(Figure(curves(single, x="optimiser step", y="each loss, without its weight")))
+    twins = _over_steps(steps, {key for line in steps for key in line if key.startswith("twin/")})
+    if twins and len(steps) > 1:
+        figures.append(Figure(curves(twins, x="optimiser step", y="entropy of twins' answers; what they tell, nats")))
     return [Section("How it learned", figures=figures)] if figures else []
 
 
-def _single_losses(lines: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """By name the curve of each loss that the training loss is a sum of."""
-    steps = [line for line in lines if "loss" in line]
-    named = {key for line in steps for key in line if "/" not in key} - {"step", "epoch", "loss"}
-    named = {key for key in named if not key.startswith(("entropy", "told"))}  # what answers of twins are like
-    return {key: [(line["step"], line[key]) for line in steps if key in line] for key in sorted(named)}
+def _over_steps(steps: list[dict[str, Any]], keys: set[str]) -> dict[str, list[tuple[float, float]]]:
+    """By key how it changed from step to step."""
+    return {key: [(line["step"], line[key]) for line in steps if key in line] for key in sorted(keys)}
 
 
 def _classes(answers: Mapping[str, Tensor], names: list[str] | None) -> list[Section]:
