@@ -345,7 +345,7 @@ def test_the_warm_up_says_who_moves():
 
 
 @pytest.mark.parametrize(
-    ("study", "runs"), [("interactive-vit-fashion", 24), ("interactive-zoo", 36), ("interactive-cifar10", 24)]
+    ("study", "runs"), [("interactive-vit-fashion", 27), ("interactive-zoo", 36), ("interactive-cifar10", 27)]
 )
 def test_packaged_studies_are_whole(study, runs, monkeypatch, tmp_path):
     for folder in ("cifar10", "runs"):
