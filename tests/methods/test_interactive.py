@@ -87,20 +87,26 @@ def test_bfloat16_compares_states_of_one_type():
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 3])
-@pytest.mark.parametrize("speak_from", ["low", "high"])
-def test_the_loss_is_its_equations_written_out(rounds, speak_from):
-    weights = {"interact_weight": 2.0, "message_weight": 3.0, "state_weight": 5.0}
+@pytest.mark.parametrize(
+    ("speak_from", "stop_gradient"), [("low", True), ("high", True), ("low", False), ("high", False)]
+)
+def test_the_loss_is_its_equations_written_out(rounds, speak_from, stop_gradient):
+    weights = {"interact_weight": 2.0, "message_weight": 3.0, "state_weight": 5.0, "stop_gradient": stop_gradient}
     method, teacher = build(rounds=rounds, speak_from=speak_from, answers=Answers(labels=0.5), **weights)
+
+    def compared(state):
+        return state.detach() if stop_gradient else state
+
     (s_g, t_g), (s_h, t_h) = low_high(method.student), low_high(teacher)
     g, h = method.student_side, method.teacher_side
     interact, u = 0.0, s_g if speak_from == "low" else t_g
     for _ in range(rounds):
         interpreted = teacher.body.layers[1:](hear(h, speak(g, u)))
         u = method.student.body.layers[1:](hear(g, speak(h, interpreted)))
-        interact = interact + relative(u, t_g)
+        interact = interact + relative(u, compared(t_g))
     same = ((speak(g, s_g) - speak(h, s_h)) ** 2).mean() + ((speak(g, t_g) - speak(h, t_h)) ** 2).mean()
     own = sum(
-        relative(hear(side, message), state)
+        relative(hear(side, message), compared(state))
         for side, state in ((g, s_g), (h, s_h))
         for message in (speak(g, s_g), speak(h, s_h))
     )

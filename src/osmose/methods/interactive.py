@@ -93,7 +93,7 @@ class Interactive(Guided):
         rounds: int = 1,
         speak_from: Literal["low", "high"] = "high",
         interact_on: Literal["high", "low", "messages"] = "high",
-        stop_gradient: bool = False,
+        stop_gradient: bool = True,
         noise: float = 0.0,
         interact_weight: float = 0.1,
         message_weight: float = 0.1,
