@@ -351,7 +351,13 @@ def test_the_warm_up_says_who_moves():
 
 
 @pytest.mark.parametrize(
-    ("study", "runs"), [("interactive-vit-fashion", 27), ("interactive-zoo", 36), ("interactive-cifar10", 27)]
+    ("study", "runs"),
+    [
+        ("interactive-vit-fashion", 33),
+        ("interactive-zoo", 36),
+        ("interactive-cifar10", 33),
+        ("interactive-vit-few", 60),
+    ],
 )
 def test_packaged_studies_are_whole(study, runs, monkeypatch, tmp_path):
     for folder in ("cifar10", "runs"):
@@ -361,9 +367,10 @@ def test_packaged_studies_are_whole(study, runs, monkeypatch, tmp_path):
     trained.save(tmp_path / "runs" / "cifar10-vit")
     cells = grid.expand(grid.load(study))
     assert len(cells) == runs
-    assert {cell.recipe.seed for cell in cells} == {0, 1, 2}
+    seeds = {cell.recipe.seed for cell in cells}
+    assert seeds >= {0, 1, 2}
     sections = {cell.name.rsplit("-seed", 1)[0]: repr((cell.recipe.method, cell.recipe.teacher)) for cell in cells}
-    assert len(set(sections.values())) == len(cells) / 3 / (2 if study == "interactive-zoo" else 1)
+    assert len(set(sections.values())) == len(cells) / len(seeds) / (2 if study == "interactive-zoo" else 1)
 
 
 RUN = {"student": "fresh:zoo:vit-xs", "teacher": "fresh:zoo:cnn-xs", "epochs": 2, "batch_size": 40, "threads": 1}
