@@ -9,7 +9,7 @@ interval.
 
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -32,34 +32,44 @@ def grouped(rows: list[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Runs
         settings = row["settings"].split(", ")
         genre = next((setting.removeprefix(GENRE) for setting in settings if setting.startswith(GENRE)), None)
         others = ", ".join(setting for setting in settings if not setting.startswith(GENRE))
-        found[genre or row["student"]][row["method"]][others][row["seed"]] = row
+        runs = found[genre or row["student"]][row["method"]][others]
+        if row["seed"] in runs:
+            sys.exit(
+                f"{row['student']} has several teachers in method {row['method']}: this table is of studies with one"
+            )
+        runs[row["seed"]] = row
     return found
 
 
-def main(study: Path, baseline: str) -> None:
-    rows = pq.read_table(study / "table.parquet").to_pylist()
+def lines(rows: list[Mapping[str, Any]], baseline: str) -> Iterator[str]:
+    """The table, line by line."""
     measure, sign, digits = ("rmse", -1, 4) if "rmse_after" in rows[0] else ("accuracy", 1, 2)
     after = f"{measure}_after"
 
     def best(settings: dict[str, Runs]) -> tuple[str, Runs]:
         return max(settings.items(), key=lambda one: sign * fmean(row[f"heldout_{after}"] for row in one[1].values()))
 
-    print(
-        f"| student | method | settings | before | after | less {baseline} |\n| --- | --- | --- | ---: | ---: | ---: |"
-    )
+    yield f"| student | method | settings | before | after | less {baseline} |"
+    yield "| --- | --- | --- | ---: | ---: | ---: |"
     for student, methods in grouped(rows).items():
         chosen = {method: best(settings) for method, settings in methods.items()}
         theirs = {seed: row[after] for seed, row in chosen[baseline][1].items()}
         for method, (settings, runs) in chosen.items():
             ours = {seed: row[after] for seed, row in runs.items()}
+            if ours.keys() != theirs.keys() or len(ours) < 2:
+                sys.exit(
+                    f"{student}, {method}: seeds {sorted(ours)} beside {sorted(theirs)}; finish the study, with two at least"
+                )
+            before = fmean(row[f"{measure}_before"] for row in runs.values())
             difference, reach = paired(ours, theirs)
-            beside = [difference, difference - reach, difference + reach]
-            print(
-                f"| {student} | {method} | {settings} | {fmean(row[f'{measure}_before'] for row in runs.values()):.{digits}f} "
-                f"| {spread(ours.values(), digits)} "
-                + ("| |" if method == baseline else "| {:+.{d}f} ({:+.{d}f} to {:+.{d}f}) |".format(*beside, d=digits))
+            interval = (
+                f"{difference:+.{digits}f} ({difference - reach:+.{digits}f} to {difference + reach:+.{digits}f})"
+            )
+            yield (
+                f"| {student} | {method} | {settings} | {before:.{digits}f} | {spread(ours.values(), digits)} "
+                f"| {'' if method == baseline else interval} |"
             )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    print(*lines(pq.read_table(Path(sys.argv[1]) / "table.parquet").to_pylist(), sys.argv[2]), sep="\n")

@@ -437,6 +437,18 @@ def test_a_mistake_in_any_method_is_said_before_the_first_run(study_file: Path) 
     with pytest.raises(UserError, match=r"fresh-mlp-xs-lost-seed0 cannot run: .*needs a teacher"):
         osmose.study(values, output="studies/small")
     assert os.listdir("studies/small/runs") == ["lock"]
+    begun = study_file.parent / "studies" / "small" / "runs" / "fresh-mlp-xs-lost-seed0"
+    begun.mkdir()
+    (begun / "recipe.yaml").write_text("{}")
+    cells = [cell for cell in grid.expand(values) if cell.method == "lost"]
+    grid._check(cells, begun.parent)  # what was begun has been through it
+
+
+def test_a_last_part_that_two_keys_have_stands_for_nothing() -> None:
+    lists = {"method.optimiser.lr": [1], "method.communicator_optimiser.lr": [2]}
+    two = study(students=["fresh:zoo:vit-xs,depth=$lr"], methods={"one": {"method": "interactive"}}, settings=lists)
+    with pytest.raises(UserError, match=r"depth=\$lr' cannot be built"):
+        grid.expand(two)
 
 
 def command(study: Path, output: str) -> list[str]:

@@ -241,7 +241,7 @@ def _restore_unnamed(task: Task, output: Path) -> None:
 
 
 def check(recipe: Recipe) -> None:
-    """Load what a run on one device needs and put it together, without a step; nothing is written.
+    """Load what a run on one device needs and put it together, without a step; nothing but `data.cache` is written.
 
     Raises:
         UserError: as `execute` before its first step.

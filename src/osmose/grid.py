@@ -10,8 +10,9 @@ A study is a mapping of these keys, all of them optional:
 - `skip_same`: leave out a student that would be its own teacher (default true).
 
 Every combination is a run, but what a variant fixes itself (`teacher`, `seed`, a setting) is not varied for it. In the names of
-students and teachers `$seed` stands for the run's seed and `$genre` for the value of a varied key that ends in `genre`, and in a
-teacher's `$student` for the student's name. Where the study leaves `threads` open, runs share the machine's cores.
+students and teachers `$seed` stands for the run's seed, `$genre` for the value of the varied key whose last part is `genre`, and
+in a teacher's `$student` for the student's name (`${seed}` before a letter). Where the study leaves `threads` open, runs share
+the machine's cores.
 """
 
 import hashlib
@@ -34,10 +35,11 @@ from osmose import recipe as recipes
 from osmose import table
 from osmose.engine.folder import differences
 from osmose.errors import UserError, unknown
-from osmose.execution import check, check_names
+from osmose.execution import check_names
 from osmose.figures.accuracy import Curve, curve, draw_accuracy
 from osmose.files import write_atomically
 from osmose.models import show_models
+from osmose.preflight import refusal
 from osmose.recipe import Plain, Recipe
 from osmose.report import report_study
 
@@ -52,12 +54,14 @@ class Cell:
         name: its folder's name.
         method: the variant's name.
         settings: the varied recipe keys with this run's values.
+        students: its students as the study names them, with `$seed` and the like.
         recipe: the resolved recipe.
     """
 
     name: str
     method: str
     settings: Plain
+    students: tuple[str, ...]
     recipe: Recipe
 
     def row(self, numbers: Mapping[str, Any]) -> table.Row:
@@ -204,11 +208,17 @@ def _variant(
             except UserError as error:
                 raise UserError(f"study method '{method}': {error}" if method else str(error)) from None
             recipe = replace(resolved, **cast)
-            known = {**{key.split(".")[-1]: _text(value) for key, value in setting.items()}, "seed": str(recipe.seed)}
+            last = [key.split(".")[-1] for key in setting]
+            known = {
+                one: _text(value) for one, value in zip(last, setting.values(), strict=True) if last.count(one) == 1
+            }
+            students, known = tuple(recipe.students), known | {"seed": str(recipe.seed)}
             recipe = replace(recipe, student=_named(recipe.student, known))
             recipe = replace(recipe, teacher=_named(recipe.teacher, known | {"student": "+".join(recipe.students)}))
             label = method or recipe.method["name"]
-            yield Cell(name=_name(label, setting, recipe), method=label, settings=setting, recipe=recipe)
+            yield Cell(
+                name=_name(label, setting, recipe), method=label, settings=setting, students=students, recipe=recipe
+            )
 
 
 def _settle(cell: Cell, folder: Path, threads: int) -> Cell:
@@ -228,21 +238,22 @@ def _settle(cell: Cell, folder: Path, threads: int) -> Cell:
 
 
 def _check(cells: Sequence[Cell], runs: Path) -> None:
-    """Put one run of each method and student together, of those of which none was begun, so that hours do not end in a mistake.
+    """Try whether a run of each method and student can begin, where none of them has, so that hours do not end in a mistake.
 
     Raises:
         UserError: for what the run would refuse before its first step.
     """
     kinds: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
-        kinds.setdefault((cell.method, *cell.recipe.students), []).append(cell)
-    for first, *others in kinds.values():
-        if any((runs / cell.name / "recipe.yaml").exists() for cell in (first, *others)) or first.recipe.devices != 1:
-            continue
-        try:
-            check(first.recipe)
-        except UserError as error:
-            raise UserError(f"{first.name} cannot run: {error}") from None
+        kinds.setdefault((cell.method, *cell.students), []).append(cell)
+    first = {
+        group[0].name: group[0].recipe
+        for group in kinds.values()
+        if group[0].recipe.devices == 1 and not any((runs / cell.name / "recipe.yaml").exists() for cell in group)
+    }
+    refused = refusal(first) if first else None
+    if refused:
+        raise UserError("{} cannot run: {}".format(*refused))
 
 
 def _draw(folder: Path, finished: Sequence[Cell]) -> None:

@@ -1,6 +1,7 @@
 """MOKD and DINO against their equations written out, and what must not reach where."""
 
 import copy
+import json
 import math
 import os
 import re
@@ -310,7 +311,12 @@ def test_products_go_on_as_any_network(grey, tmp_path):
     assert set(networks) == {"student1", "student2"}
     assert networks["student1"]["probe_after"] > 30
     assert 0 <= run.numbers["agreement_after"] <= 100
-    assert (tmp_path / "pair" / "report.html").exists()
+    page = (tmp_path / "pair" / "report.html").read_text()
+    losses, twins = (page.index(title) for title in ("each loss, without its weight", "what they tell, nats"))
+    assert losses < page.index("cross1") < twins < page.index("twin/told2")
+    steps = [line for line in map(json.loads, left(tmp_path / "pair")[0].splitlines()) if "loss" in line]
+    for line in steps:
+        assert 0 <= line["twin/told1"] <= math.log(MOKD["outputs"]) - line["twin/entropy1"] + 1e-4
     for role, found in networks.items():
         read = api.evaluate(f"file:{tmp_path}/pair/{role}.safetensors", data=grey)
         assert {key: value for key, value in read.items() if key.startswith(("neighbours", "probe"))} == {

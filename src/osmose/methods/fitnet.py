@@ -37,6 +37,8 @@ class FitNet(Guided):
     source = "arXiv 1412.6550"
     source_of_states = "hints"
 
+    temperature = 3.0
+
     def __init__(
         self,
         student: Network,
@@ -45,7 +47,7 @@ class FitNet(Guided):
         hint: str | None = None,
         guided: str | None = None,
         hint_share: float = 0.25,
-        answers: Answers = Answers(kl=1.0, temperature=3.0),
+        answers: Answers = Answers(kl=1.0, temperature=temperature),
         optimiser: Optimiser = Optimiser(),
     ) -> None:
         check(0 <= hint_share <= 1, "method.hint_share", hint_share, "a share between 0 and 1")

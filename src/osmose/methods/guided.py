@@ -4,7 +4,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +60,8 @@ class Guided(Method):
     """
 
     without_labels = "set method.answers.labels to 0"
+    temperature = 1.0
+    """Of the answers, where a user gives none."""
 
     def __init__(
         self,
@@ -85,8 +86,7 @@ class Guided(Method):
         self.teacher = frozen["teacher1"]
         self.answers = answers
         self.panel = Panel(answers.target, frozen, regression=student.num_classes == 1) if answers.kl else None
-        usual = signature(type(self)).parameters["answers"].default.temperature
-        if student.num_classes == 1 and answers.temperature not in (1, usual):
+        if student.num_classes == 1 and answers.temperature not in (1, self.temperature):
             raise UserError(
                 "method.answers.temperature is about classes, and the student gives one number: leave it out"
             )
