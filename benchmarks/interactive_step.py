@@ -15,12 +15,12 @@ from paired import Pair, main
 CASES = (("zoo:vit-s", "zoo:vit-m", 128), ("zoo:vit-s", "zoo:cnn-s", 128), ("zoo:resnet-s", "zoo:vit-m", 128))
 
 
-def recipes(common: dict[str, Any], *, rounds: int, stored: bool) -> Pair:
+def recipes(common: dict[str, Any], *, rounds: int, stored: bool, width: int = 64) -> Pair:
     """Plain distillation, and interactive communication."""
     optimiser = {"name": "sgd", "lr": 0.001}
     common = {**common, "view": {**common["view"], "count": 1}}
     pair = []
-    for method in ({"name": "distill"}, {"name": "interactive", "rounds": rounds}):
+    for method in ({"name": "distill"}, {"name": "interactive", "rounds": rounds, "message": {"width": width}}):
         values = {**common, "method": {**method, "optimiser": optimiser}}
         if stored:
             values["signals"] = {"store": tempfile.mkdtemp(prefix="osmose-signals-")}
@@ -33,7 +33,7 @@ COMPARED = {
     f"{rounds} rounds, {'stored' if stored else 'live'}": partial(recipes, rounds=rounds, stored=stored)
     for rounds in (0, 1, 3)
     for stored in (False, True)
-}
+} | {"1 rounds, 256 numbers": partial(recipes, rounds=1, stored=False, width=256)}
 
 if __name__ == "__main__":
     main(__doc__, COMPARED, CASES)

@@ -24,7 +24,7 @@ class Message:
         shared: whether an encoder has one first layer for both levels, where their widths allow it, or one for each.
     """
 
-    width: int = 256
+    width: int = 64
     depth: int = 1
     norm: bool = True
     shared: bool = True
