@@ -52,6 +52,8 @@ def lines(rows: list[Mapping[str, Any]], baseline: str) -> Iterator[str]:
     yield f"| student | method | settings | before | after | less {baseline} |"
     yield "| --- | --- | --- | ---: | ---: | ---: |"
     for student, methods in grouped(rows).items():
+        if baseline not in methods:
+            sys.exit(f"{student} has no method {baseline}: give one of {', '.join(methods)}")
         chosen = {method: best(settings) for method, settings in methods.items()}
         theirs = {seed: row[after] for seed, row in chosen[baseline][1].items()}
         for method, (settings, runs) in chosen.items():

@@ -1,6 +1,7 @@
 """Small data sets, short recipes, and ways to run them and read what they left."""
 
 import copy
+import importlib
 import json
 import os
 import subprocess
@@ -261,3 +262,13 @@ def speak(llama, prose):
         return run(resolve(merge(recipe, changes)), folder, quiet=True)
 
     return go
+
+
+@pytest.fixture
+def benchmark_file(monkeypatch):
+    """Imports a file of benchmarks/ by name, with what it imports from beside it."""
+    place = Path(__file__).parent.parent / "benchmarks"
+    monkeypatch.syspath_prepend(str(place))
+    yield importlib.import_module
+    for name in [file.stem for file in place.glob("*.py")]:
+        sys.modules.pop(name, None)

@@ -1,23 +1,15 @@
 """The table of ratings by genre: what is chosen, and by which part."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 pytest.importorskip("scipy")
 
-PLACE = Path(__file__).parent.parent / "benchmarks" / "genre_table.py"
 
-
-@pytest.fixture(scope="module")
-def table():
-    spec = importlib.util.spec_from_file_location("genre_table", PLACE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def table(benchmark_file):
+    return benchmark_file("genre_table")
 
 
 def row(method, genre, decay, seed, heldout, test):

@@ -1,24 +1,14 @@
 """The tables of study mokd-fashion: what learning together adds, paired over seeds, and how far layers look."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("scipy")
 
-PLACE = Path(__file__).parent.parent / "benchmarks"
-
 
 @pytest.fixture
-def tables(monkeypatch):
-    """With what it imports from beside it."""
-    monkeypatch.syspath_prepend(str(PLACE))
-    yield importlib.import_module("mokd_tables")
-    for name in ("mokd_tables", "genre_table"):
-        sys.modules.pop(name)
+def tables(benchmark_file):
+    return benchmark_file("mokd_tables")
 
 
 def runs(*values):

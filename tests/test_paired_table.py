@@ -1,24 +1,14 @@
 """Methods of a study beside one of them: what is chosen by the held-out part, and differences paired over seeds."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("scipy")
 
-PLACE = Path(__file__).parent.parent / "benchmarks"
-
 
 @pytest.fixture
-def table(monkeypatch):
-    """With what it imports from beside it."""
-    monkeypatch.syspath_prepend(str(PLACE))
-    yield importlib.import_module("paired_table")
-    for name in ("paired_table", "mokd_tables", "genre_table"):
-        sys.modules.pop(name)
+def table(benchmark_file):
+    return benchmark_file("paired_table")
 
 
 def row(method, rate, seed, heldout, test):
@@ -52,3 +42,5 @@ def test_what_cannot_be_paired_is_told(table):
         list(table.lines(ROWS[:-1], "kl"))
     with pytest.raises(SystemExit, match="several teachers"):
         list(table.lines([*ROWS, ROWS[0]], "kl"))
+    with pytest.raises(SystemExit, match="cnn has no method kd: give one of kl, labels"):
+        list(table.lines(ROWS, "kd"))
