@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,42 @@ def test_every_setting_of_a_method_is_documented(name: str) -> None:
     page = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
     assert [key for key in signature(METHODS[name]).parameters.values()
             if key.kind is key.KEYWORD_ONLY and f"`{key.name}`" not in page] == []  # fmt: skip
+
+
+ROW = re.compile(r"^\| ((?:`[\w.]+`(?:, )?)+) \| ([^|]+) \|", re.MULTILINE)
+
+
+def defaults(cls: type) -> dict[str, Any]:
+    """Of a method's settings and of those in its sections, "section.key", what is taken where none is given."""
+    given = {key.name: key.default for key in signature(cls).parameters.values() if key.kind is key.KEYWORD_ONLY}
+    sections = {name: vars(value) for name, value in given.items() if is_dataclass(value)}
+    return given | {f"{name}.{key}": value for name, keys in sections.items() for key, value in keys.items()}
+
+
+def written(value: Any) -> str:
+    """A default as pages write it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(written, value))
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_defaults_are_what_the_methods_page_says(name: str) -> None:
+    page, known = (ROOT / "docs" / "methods" / f"{name}.md").read_text(), defaults(METHODS[name])
+    compared = {}
+    for keys, cell in ROW.findall(page):
+        names = re.findall(r"[\w.]+", keys)
+        inner = re.findall(r"`(\w+)` ([^,]+)", cell)
+        if not all(isinstance(known.get(key), bool | int | float | str | tuple) for key in names):
+            names, told = [f"{names[0]}.{key}" for key, _ in inner], [value for _, value in inner]
+        else:
+            told = [cell] if len(names) == 1 else cell.split(", ")
+        if names and all(key in known for key in names):
+            compared |= {key: (value.strip(), written(known[key])) for key, value in zip(names, told, strict=True)}
+    assert compared
+    assert {key: pair for key, pair in compared.items() if pair[0] != pair[1]} == {}
 
 
 def test_tests_named_in_the_composition_matrix_exist() -> None:

@@ -36,15 +36,21 @@ def check(valid: bool, key: str, value: object, rule: str) -> None:
         raise UserError(f"key '{key}' is {value!r}: set it to {rule}")
 
 
+_LISTED = 40
+"""Names that an error lists at most."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is not registered, with the nearest known one.
+    """The error for a name that is not registered, with the nearest known one, or with all; of very many, the outermost.
 
     Args:
         kind: what the name stands for, for example "method".
         name: what the user wrote.
         known: every name that would have been accepted.
     """
-    names = sorted(known)
+    names = sorted(known, key=lambda each: (each.count("."), each))
     near = get_close_matches(name, names, n=1, cutoff=0.5)
-    cure = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names) or 'none'}"
+    listed = ", ".join(names[:_LISTED]) or "none"
+    others = f" and {len(names) - _LISTED} others" if len(names) > _LISTED else ""
+    cure = f"did you mean '{near[0]}'?" if near else f"known: {listed}{others}"
     return UserError(f"unknown {kind} '{name}': {cure}")

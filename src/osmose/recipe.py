@@ -217,7 +217,7 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     data = data_settings(values.pop("data", {}))
     if cls.trains not in _TRAINED[type(data)]:
         fitting = [name for name, one in METHODS.items() if one.trains in _TRAINED[type(data)]]
-        raise UserError(f"method {name} does not work on {data.name}: use {' or '.join(fitting)}, or other data")
+        raise UserError(f"method {name} does not work on {data.name}: use {' or '.join(fitting[:2])}, or other data")
     if isinstance(data, Text):
         values.setdefault("batch_size", BLOCKS)
     view = values.pop("view", {})

@@ -90,6 +90,18 @@ def test_listening_mistakes():
         network.listen(["body.1"])
 
 
+def test_of_a_deep_network_an_unknown_layer_names_the_outermost():
+    units = [nn.Sequential(nn.Identity(), nn.Identity()) for _ in range(30)]
+    network = load_model(nn.Sequential(nn.Flatten(), *units, nn.Linear(784, 4)), channels=1)
+    outermost = sorted(map(str, range(32)))
+    with pytest.raises(UserError) as caught:
+        network.listen(["block"])
+    told, listed = str(caught.value).split(": known: ")
+    assert told == "unknown layer of 'module:Sequential': 'block'"
+    assert listed.split(", ")[:32] == outermost
+    assert listed.endswith("and 52 others")
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_zoo_network_shows_logits_features_and_tokens(name):
     network = load_model(f"fresh:zoo:{name}", num_classes=7).eval()
