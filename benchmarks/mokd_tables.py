@@ -9,7 +9,7 @@ that were trained alone, of which that is fair whose accuracy is nearest. The ru
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -37,12 +37,12 @@ def of(runs: Runs, key: str) -> dict[int, float]:
     return {seed: row[key] for seed, row in runs.items()}
 
 
-def gains(pair: str, methods: dict[str, Runs]) -> None:
-    """A row a network and way to read it: with each method, and what learning together adds to learning alone."""
+def gains(pair: str, methods: dict[str, Runs], names: Sequence[str]) -> None:
+    """A row a network and way to read it: with each of the methods' names, and what learning together adds to learning alone."""
     for number, name in enumerate(pair.split(" + "), start=1):
         for said, key in READ.items():
             column = f"networks_student{number}_{key}"
-            cells = [spread(of(runs, column).values()) for runs in methods.values()]
+            cells = [spread(of(methods[one], column).values()) if one in methods else "" for one in names]
             added, reach = paired(of(methods[TOGETHER], column), of(methods[ALONE], column))
             interval = f"{added:+.2f} ({added - reach:+.2f} to {added + reach:+.2f})"
             print(f"| {name} of {pair} | {said} | {' | '.join(cells)} | {interval} |")
@@ -77,12 +77,12 @@ def main(folder: Path) -> None:
     pairs: dict[str, dict[str, Runs]] = defaultdict(lambda: defaultdict(dict))
     for row in pq.read_table(folder / "table.parquet").to_pylist():
         pairs[row["student"].replace("fresh:zoo:", "")][row["method"]][row["seed"]] = row
-    names = list(next(iter(pairs.values())))
+    names = list(dict.fromkeys(name for methods in pairs.values() for name in methods))
     print(
         f"| network | read by | {' | '.join(names)} | {TOGETHER} less {ALONE} |\n| --- | --- |{' ---: |' * (len(names) + 1)}"
     )
     for pair, methods in pairs.items():
-        gains(pair, methods)
+        gains(pair, methods, names)
     print("\n| pair | partner of the first network | its accuracy | agreement |\n| --- | --- | ---: | ---: |")
     for pair, methods in pairs.items():
         agreement(folder, pair, methods)
