@@ -1,9 +1,10 @@
 """What two networks need to exchange messages: each an encoder that speaks, and a decoder that listens (arXiv 2310.03188)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from osmose.errors import check
@@ -64,13 +65,21 @@ class Communicator(nn.Module):
             nn.Linear(width, low),
         )
 
-    def speak(self, state: Tensor, level: Level) -> Tensor:
-        """A message [B, tokens, width] that tells a state of this network."""
-        layout = self.layouts[level]
-        message: Tensor = self.encoder(layout.spread(self.first[level](layout.tokens(state)), self.common))
-        return message
+    def speak(self, states: Mapping[Level, Tensor]) -> dict[Level, Tensor]:
+        """A message [B, tokens, width] for each of some states of this network, by level; all in one pass."""
+        if not states:
+            return {}
+        layouts, first = self.layouts, self.first
+        begun = [
+            layouts[level].spread(first[level](layouts[level].tokens(state)), self.common)
+            for level, state in states.items()
+        ]
+        messages: Tensor = self.encoder(torch.cat(begun))
+        return dict(zip(states, messages.chunk(len(begun)), strict=True))
 
-    def hear(self, message: Tensor) -> Tensor:
-        """A message of any network as a low state of this one."""
+    def hear(self, messages: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Messages of any networks as low states of this one, all in one pass."""
+        if not messages:
+            return []
         low = self.layouts["low"]
-        return low.state(self.common.spread(self.decoder(message), low))
+        return low.state(self.common.spread(self.decoder(torch.cat(list(messages))), low)).chunk(len(messages))

@@ -133,6 +133,10 @@ class Interactive(Guided):
         self.stop_gradient, self.noise, self.relative = stop_gradient, noise, relative
         self.weights = {"interact": interact_weight, "messages": message_weight, "states": state_weight}
         self.message, self.warmup = message, warmup
+        self.interacts = bool(rounds * interact_weight)
+        said = {"low": message_weight or state_weight, "high": message_weight}
+        self.teacher_says = [level for level in _LEVELS if said[level]]
+        self.student_says = [level for level in _LEVELS if said[level] or (self.interacts and level == speak_from)]
         self.communicator_optimiser = communicator_optimiser
         together = [interact_weight * min(rounds, 1), message_weight, state_weight]
         keys = "method.interact_weight (or rounds), .message_weight and .state_weight"
@@ -145,7 +149,7 @@ class Interactive(Guided):
     def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
         super().fit_to(shapes, numbers)
         (shape,) = shapes
-        if self.rounds and self.weights["interact"]:
+        if self.interacts:
             self.student_part = Part(self.student, *self.paths["student"], shape)
             self.teacher_part = Part(self.teacher.network, *self.paths["teacher"], shape)
 
@@ -183,35 +187,52 @@ class Interactive(Guided):
     def guide(
         self, student: list[Tensor], teacher: list[Tensor], batch: Batch, clock: Clock
     ) -> dict[str, tuple[float, Tensor]]:
-        weights, losses = self.weights, {}
-        said = _Messages(self.student_side, self.teacher_side, student, teacher)
-        if weights["interact"] and self.rounds:
-            question = said("student", self.speak_from)
-            losses["interact"] = weights["interact"], self._interact(student[0], student[1], question, clock)
+        weights = self.weights
+        ours, theirs = dict(zip(_LEVELS, student, strict=True)), dict(zip(_LEVELS, teacher, strict=True))
+        said = self.student_side.speak({level: ours[level] for level in self.student_says})
+        told = self.teacher_side.speak({level: theirs[level] for level in self.teacher_says})
+        compared = [said["low"], told["low"]] if weights["states"] else []
+        asked = [said[self.speak_from]] if self.interacts else []
+        heard = self.teacher_side.hear([*compared, *asked])
+        losses = {}
+        if self.interacts:
+            losses["interact"] = weights["interact"], self._interact(ours, asked[0], heard[-1], clock)
         if weights["messages"]:
-            pairs = ((said("student", level), said("teacher", level)) for level in _LEVELS)
-            losses["messages"] = (weights["messages"], torch.stack([mean_square(*pair) for pair in pairs]).sum())
+            errors = [mean_square(said[level], told[level]) for level in _LEVELS]
+            losses["messages"] = weights["messages"], torch.stack(errors).sum()
         if weights["states"]:
-            losses["states"] = (weights["states"], self._own_states(student[0], teacher[0], said))
+            pairs = [(found, ours["low"]) for found in self.student_side.hear(compared)]
+            pairs += [(found, theirs["low"]) for found in heard[: len(compared)]]
+            errors = [mean_square(found, self._compared(own), relative=self.relative) for found, own in pairs]
+            losses["states"] = weights["states"], torch.stack(errors).sum()
         return losses
 
-    def _interact(self, low: Tensor, high: Tensor, question: Tensor, clock: Clock) -> Tensor:
-        """The sum over rounds of what the student's state and what comes back of it differ by."""
+    def _interact(self, ours: Mapping[Level, Tensor], question: Tensor, heard: Tensor, clock: Clock) -> Tensor:
+        """The sum over rounds of what the student's state and what comes back of it differ by.
+
+        Args:
+            ours: the student's states.
+            question: the message that it begins with.
+            heard: what the teacher hears of that.
+            clock: of this micro-batch.
+        """
         errors = []
         for number in range(1, self.rounds + 1):
-            more = number < self.rounds
-            heard = self.teacher_side.hear(question)
             if self.noise:
                 with clock.stream(f"interactive/noise/{number}"):
                     heard = heard + self.noise * torch.randn_like(heard)
-            answer = self.teacher_side.speak(self._interpreted(heard), "high")
-            back = self.student_side.hear(answer).to(low.dtype)
+            answer = self.teacher_side.speak({"high": self._interpreted(heard)})["high"]
+            (back,) = self.student_side.hear([answer])
+            back = back.to(ours["low"].dtype)
+            more = number < self.rounds
             made = self.student_part(back) if more or self.interact_on == "high" else back
-            pairs = {"high": (made, high), "low": (back, low), "messages": (answer, question)}
+            pairs = {"high": (made, ours["high"]), "low": (back, ours["low"]), "messages": (answer, question)}
             found, own = pairs[self.interact_on]
             relative = self.relative and self.interact_on != "messages"
             errors.append(mean_square(found, self._compared(own), relative=relative))
-            question = self.student_side.speak(made, "high") if more else question
+            if more:
+                question = self.student_side.speak({"high": made})["high"]
+                (heard,) = self.teacher_side.hear([question])
         return torch.stack(errors).sum()
 
     def _compared(self, own: Tensor) -> Tensor:
@@ -222,32 +243,6 @@ class Interactive(Guided):
         """What the teacher's high part makes of a low state, in the arithmetic of frozen networks."""
         with torch.autocast(heard.device.type, torch.bfloat16, enabled=self.teacher.mixed):
             return self.teacher_part(heard.float()).float()
-
-    def _own_states(self, student: Tensor, teacher: Tensor, said: "_Messages") -> Tensor:
-        messages = [said(who, "low") for who in ("student", "teacher")]
-        sides = ((self.student_side, student), (self.teacher_side, teacher))
-        errors = [
-            mean_square(side.hear(message), self._compared(state), relative=self.relative)
-            for side, state in sides
-            for message in messages
-        ]
-        return torch.stack(errors).sum()
-
-
-class _Messages:
-    """What both networks say of their own states of a batch, each message once."""
-
-    def __init__(
-        self, student: Communicator, teacher: Communicator, ours: Sequence[Tensor], theirs: Sequence[Tensor]
-    ) -> None:
-        self._speakers = {"student": (student, ours), "teacher": (teacher, theirs)}
-        self._messages: dict[tuple[str, Level], Tensor] = {}
-
-    def __call__(self, who: str, level: Level) -> Tensor:
-        if (who, level) not in self._messages:
-            side, states = self._speakers[who]
-            self._messages[who, level] = side.speak(states[_LEVELS.index(level)], level)
-        return self._messages[who, level]
 
 
 def _cut(network: Network, low: str | None, high: str | None) -> tuple[str, str]:
