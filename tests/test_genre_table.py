@@ -55,13 +55,16 @@ def test_differences_are_paired_over_seeds(table):
 def test_the_variant_is_chosen_without_the_test_part(table, capsys, tmp_path):
     for name in ("study", "teachers"):
         (tmp_path / name).mkdir()
-    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "study" / "table.parquet")
+    begun = row("feature", "War", 0.001, 0, 0.1, 0.1)
+    pq.write_table(pa.Table.from_pylist([*ROWS, begun]), tmp_path / "study" / "table.parquet")
     taught = [{"seed": seed, "by_genre_War_after": 1.0, "by_genre_Drama_after": 0.5 + seed} for seed in (0, 1, 2, 100)]
     pq.write_table(pa.Table.from_pylist(taught), tmp_path / "teachers" / "table.parquet")
     table.main(tmp_path / "study", tmp_path / "teachers")
     said = capsys.readouterr().out
     assert "| teacher | 1.0000 ± 0.0000 | 1.5000 ± 0.5774 |" in said
     assert "all genres: interactive-1" in said
+    assert said.startswith("feature: left out, as some of its runs are missing\n| |")
+    assert "| feature |" not in said
     assert "| War | alone | -0.2000 (-0.2000 to -0.2000) |" in said  # held out, alone is better than fitnet
     assert "| War | fitnet | +0.0500" in said  # and on the test part worse
     assert "| Drama | fitnet | +0.0200" in said
