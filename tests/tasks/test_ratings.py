@@ -20,6 +20,7 @@ from osmose.methods.guided import Answers
 from osmose.models import load_model
 from osmose.signals import Frozen
 from osmose.targets import partition
+from osmose.tasks.ratings import load_rating_network
 
 ADAM = {"name": "adam", "lr": 0.01, "lr_batch": None, "weight_decay": 0.0}
 FACTS = {"users": 5, "items": 4, "genres": 2, "features": torch.eye(4, 2), "tables": "t", "mean": 3.0}
@@ -58,7 +59,11 @@ def test_a_run_learns_and_measures_what_a_loop_measures(rate, ratings):
     war = [one for one, item in zip(after, items.tolist(), strict=True) if data.features[item, 2]]
     assert numbers["by_genre"]["War"]["ratings"] == len(war)
     assert numbers["by_genre"]["War"]["after"] == pytest.approx(math.sqrt(sum(war) / len(war)), rel=1e-5)
-    assert numbers["nearer"] + numbers["farther"] <= 100
+    before = errors(load_rating_network(STUDENT, data), test)
+    nearer = [new < old for new, old in zip(after, before, strict=True)]
+    assert numbers["nearer"] == pytest.approx(100 * sum(nearer) / len(test))
+    farther = [new > old for new, old in zip(after, before, strict=True)]
+    assert numbers["farther"] == pytest.approx(100 * sum(farther) / len(test))
     assert (result.folder / "report.html").exists()
 
 
@@ -88,6 +93,21 @@ def test_a_student_of_one_genre_learns_from_a_teacher_of_all(rate, ratings, tmp_
     assert student.numbers["by_genre"]["War"]["ratings"] == student.numbers["ratings"]
     again = api.evaluate(f"file:{student.folder}", data=alone)
     assert again["rmse"] == pytest.approx(student.numbers["rmse_after"], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["distill", "feature", "interactive"])
+def test_a_teacher_with_dropout_answers_without_it(name, rate, ratings, tmp_path, metrics):
+    """Of a student that hardly moves, the divergence of all ratings at once is that of both networks in evaluation mode."""
+    teacher = rate("teacher", student=f"{STUDENT},dropout=0.5", epochs=4).student
+    answers = {"kl_weight": 1.0} if name == "distill" else {"answers": {"kl": 1.0}}
+    method = {"name": name, "optimiser": {**ADAM, "lr": 1e-9}, **answers}
+    settings = {"teacher": f"file:{tmp_path / 'teacher'}", "batch_size": 10_000, "epochs": 1, "log_every": 1}
+    result = rate("student", method=method, **settings)
+    train = load_ratings(ratings).train
+    x = train.inputs.read(torch.arange(len(train)))
+    expected = (result.student(x).logits - teacher.eval()(x).logits).square().mean()
+    told = [line["kl"] for line in metrics(result.folder) if "kl" in line]
+    assert told == [pytest.approx(expected.item(), rel=1e-4)]
 
 
 def test_who_is_nearer_teaches():

@@ -21,7 +21,7 @@ from osmose.evaluate import outcomes, predict
 from osmose.evaluate.heldout import HeldOutRatings
 from osmose.evaluate.ratings import error_by_genre, root_mean_square
 from osmose.models import load_model
-from osmose.models.model import Predictor
+from osmose.models.model import Predictor, evaluating
 from osmose.models.network import Network
 from osmose.recipe import RatingData, Recipe
 from osmose.tasks.networks import NetworkTask
@@ -153,13 +153,14 @@ def load_rating_network(name: Any, data: Ratings, *, seed: int = 0, stream: str 
             "held-out part: train it anew on these, with the same data.test, data.heldout and data.split_seed"
         )
     try:
-        network.eval()(torch.tensor([[0, 0], [data.users - 1, len(data.features) - 1]]))
+        with evaluating(network):
+            network(torch.tensor([[0, 0], [data.users - 1, len(data.features) - 1]]))
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"'{network.name}' fails on users and items, int64 [B, 2] ({reason}): give a module that takes them"
         ) from error
-    return network.train()
+    return network
 
 
 def _tables(network: Network) -> str | None:
@@ -171,10 +172,10 @@ def _tables(network: Network) -> str | None:
 def check_answer(network: Network, data: Ratings) -> None:
     """Raise `UserError` where a network does not answer with one number a rating."""
     sample = data.train.subset(torch.tensor([0]))
-    rating = network.eval()(sample.inputs.read(torch.tensor([0]))).logits
+    with evaluating(network):
+        rating = network(sample.inputs.read(torch.tensor([0]))).logits
     if rating.shape != (1, 1):
         raise UserError(
             f"'{network.name}' gives outputs of shape {list(rating.shape)} for one rating, where [1, 1] was expected: give a "
             "network that says a rating"
         )
-    network.train()
