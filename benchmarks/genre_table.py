@@ -10,10 +10,10 @@ order of samples; the split is the same for all, so that the intervals say nothi
 
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 from scipy.stats import t
@@ -22,6 +22,7 @@ PAPER = (0.9965, 1.0908, 1.0475, 1.0761, 1.1656, 1.1050, 1.0022, 1.0485)
 """arXiv 2310.03188, the best variant of each column; its genres are not named, only that they go from dense to sparse."""
 BEGINS = "interactive"
 
+Runs = TypeVar("Runs", bound=Sized)
 Errors = dict[str, dict[str, dict[int, float]]]
 """By method, genre and seed."""
 
@@ -35,10 +36,16 @@ def chosen(rows: Sequence[Mapping[str, Any]]) -> tuple[Errors, Errors]:
     heldout: Errors = defaultdict(dict)
     test: Errors = defaultdict(dict)
     for (method, genre), settings in found.items():
-        best = min(settings.values(), key=lambda runs: fmean(run["heldout_rmse_after"] for run in runs))
+        best = min(complete(settings).values(), key=lambda runs: fmean(run["heldout_rmse_after"] for run in runs))
         heldout[method][genre] = {run["seed"]: run["heldout_rmse_after"] for run in best}
         test[method][genre] = {run["seed"]: run["rmse_after"] for run in best}
     return heldout, test
+
+
+def complete(settings: Mapping[str, Runs]) -> dict[str, Runs]:
+    """Those settings that have run with the most seeds: of an unfinished study the others' means say less."""
+    most = max(map(len, settings.values()))
+    return {name: runs for name, runs in settings.items() if len(runs) == most}
 
 
 def mean(errors: Errors, method: str, genres: Sequence[str]) -> float:

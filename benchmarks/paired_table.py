@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from genre_table import paired
+from genre_table import complete, paired
 from mokd_tables import spread
 
 GENRE = "data.genre="
@@ -47,7 +47,9 @@ def lines(rows: list[Mapping[str, Any]], baseline: str) -> Iterator[str]:
     after = f"{measure}_after"
 
     def best(settings: dict[str, Runs]) -> tuple[str, Runs]:
-        return max(settings.items(), key=lambda one: sign * fmean(row[f"heldout_{after}"] for row in one[1].values()))
+        return max(
+            complete(settings).items(), key=lambda one: sign * fmean(row[f"heldout_{after}"] for row in one[1].values())
+        )
 
     yield f"| student | method | settings | before | after | less {baseline} |"
     yield "| --- | --- | --- | ---: | ---: | ---: |"

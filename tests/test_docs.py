@@ -148,6 +148,22 @@ def test_every_setting_of_a_method_is_documented(name: str) -> None:
             if key.kind is key.KEYWORD_ONLY and f"`{key.name}`" not in page] == []  # fmt: skip
 
 
+CODE = re.compile(r"^\|[^\n]*\| (?:loss|equation) \| code[^\n]*\n((?:\|[^\n]*\n)+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_code_named_beside_equations_exists(name: str) -> None:
+    page = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
+    cells = [row.split(" | ")[-1] for rows in CODE.findall(page) for row in rows.splitlines()[1:]]
+    named = {word for cell in cells for code in re.findall(r"`([^`]+)`", cell) for word in code.split(": ")}
+    files = {one for one in {*named, *re.findall(r"`(methods/\w+\.py)", page)} if one.endswith(".py")}
+    sources = {file: file.read_text() for file in ROOT.glob("src/osmose/**/*.py")}
+    assert files | named
+    assert [one for one in files if not any(str(file).endswith(f"/{one}") for file in sources)] == []
+    there = set(re.findall(r"(?:def|class) (\w+)", "\n".join(sources.values())))
+    assert {part for one in named - files for part in one.split(".")} - there == set()
+
+
 ROW = re.compile(r"^\| ((?:`[\w.]+`(?:, )?)+) \| ([^|]+) \|", re.MULTILINE)
 
 

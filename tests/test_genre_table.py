@@ -45,6 +45,11 @@ def test_settings_are_chosen_on_the_held_out_part(table):
     assert table.mean(test, "alone", ["War", "Drama"]) == pytest.approx((1.31 + 0.96) / 2)
 
 
+def test_settings_that_have_not_run_with_all_seeds_are_not_chosen(table):
+    begun = row("alone", "War", 0.1, 0, 0.1, 0.1)  # would be the best
+    assert table.chosen([*ROWS, begun]) == table.chosen(ROWS)
+
+
 def test_differences_are_paired_over_seeds(table):
     """Of 0.1, 0.2 and 0.3 the deviation is 0.1, and Student's t with two degrees of freedom 4.303."""
     difference, reach = table.paired({0: 1.1, 1: 1.2, 2: 1.3}, {2: 1.0, 1: 1.0, 0: 1.0})

@@ -37,9 +37,13 @@ def test_settings_are_chosen_held_out_and_differences_are_paired(table):
     ]
 
 
+def test_settings_that_have_not_run_with_all_seeds_are_not_chosen(table):
+    assert list(table.lines([*ROWS, row("labels", 0.4, 0, 99.0, 99.0)], "kl")) == list(table.lines(ROWS, "kl"))
+
+
 def test_what_cannot_be_paired_is_told(table):
     with pytest.raises(SystemExit, match="finish the study"):
-        list(table.lines(ROWS[:-1], "kl"))
+        list(table.lines([one for one in ROWS if (one["method"], one["seed"]) != ("labels", 2)], "kl"))
     with pytest.raises(SystemExit, match="several teachers"):
         list(table.lines([*ROWS, ROWS[0]], "kl"))
     with pytest.raises(SystemExit, match="cnn has no method kd: give one of kl, labels"):

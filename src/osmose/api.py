@@ -35,7 +35,7 @@ from osmose.models.load_language import load_language
 from osmose.pair_check import check_head
 from osmose.random import generator
 from osmose.stages import execute_stages
-from osmose.tasks.ratings import load_rating_network
+from osmose.tasks.ratings import check_answer, load_rating_network
 from osmose.weights import digest
 
 __all__ = ["Result", "evaluate", "evaluate_tasks", "robustness", "run", "study", "transfer"]
@@ -240,7 +240,9 @@ def evaluate(
 def _evaluate_ratings(model: Model, settings: recipes.RatingData, part: str) -> Numbers:
     loaded = load_ratings(**vars(settings))
     split = labelled_part(loaded, part)
-    network = load_rating_network(model, loaded).to(best_device())
+    network = load_rating_network(model, loaded)
+    check_answer(network, loaded)
+    network.to(best_device())
     numbers = {"model": network.name, "data": settings.name, "part": part, "ratings": len(split)}
     return {**numbers, "rmse": root_mean_square(outcomes(network, predict(network, split), split))}
 

@@ -174,7 +174,9 @@ def prepare(
     elif recipe.signals.store:
         notes.append("signals.store: without effect, as the method asks for no signals of views, or blend changes them")
     settings = replace(recipe, batch_size=loader.batch_size)
-    assert not any(module.training for one in frozen.values() for module in one.network.modules()), "frozen, yet training"
+    assert not any(module.training for one in frozen.values() for module in one.network.modules()), (
+        "frozen, yet training"
+    )
     engine = Engine(fabric, method, feed, settings, folder, frozen=frozen, progress=progress)
     engine.evaluate = task.score(lambda: _student(method), fabric)
     if engine.evaluate is None and any(player.plateau for player in engine.players.values()):

@@ -53,6 +53,21 @@ def test_grids_are_averaged_and_interpolated():
     assert back[0, 1].item() == pytest.approx(0.75 * quarters[0] + 0.25 * quarters[1])
 
 
+def test_a_token_in_front_stays_where_both_have_one():
+    large, small = Layout("tokens", 1, 17, (4, 4), 1), Layout("tokens", 1, 5, (2, 2), 1)
+    values = torch.cat([torch.tensor([70.0]), torch.arange(16.0)]).view(1, 17, 1)
+    found = large.spread(values, small).flatten().tolist()
+    assert found == [70.0, 2.5, 4.5, 10.5, 12.5]
+    assert small.spread(torch.tensor(found).view(1, 5, 1), large).flatten()[0] == 70.0
+
+
+def test_a_token_that_joins_later_is_not_asked_for_before():
+    """As in CaiT, whose class token joins behind most of its blocks."""
+    assert Layout.of(torch.rand(3, 16, 5), front=1) == Layout("tokens", 5, 16, (4, 4))
+    assert Layout.of(torch.rand(3, 17, 5), front=1) == Layout("tokens", 5, 17, (4, 4), 1)
+    assert Layout.of(torch.rand(3, 18, 5), front=1) == Layout("tokens", 5, 18, None, 1)
+
+
 def test_as_many_places_of_another_grid_are_resized():
     wide, square = Layout("map", 1, 16, (2, 8)), Layout("map", 1, 16, (4, 4))
     found = wide.spread(torch.arange(16.0).view(1, 16, 1), square).view(4, 4)

@@ -163,6 +163,28 @@ def test_the_state_that_is_given_stays_what_it_is():
     assert torch.equal(state, before)
 
 
+class InPlaceBefore(nn.Module):
+    """What an earlier layer gave is changed in place before the cut; so are the samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.first, self.second, self.head = (nn.Linear(4, 4) for _ in range(4))
+        self.position = nn.Parameter(torch.randn(4))
+
+    def forward(self, x):
+        tokens = self.embed(x.flatten(1).mul_(2))
+        tokens += self.position
+        return self.head(self.second(F.gelu(self.first(tokens))))
+
+
+def test_what_an_earlier_layer_gave_may_be_changed_in_place():
+    network = load_model(InPlaceBefore(), channels=1).eval()
+    part = Part(network, "first", "second", (1, 2, 2))
+    for size in (3, 1, 3):
+        state = torch.randn(size, 4)
+        torch.testing.assert_close(part(state), network.body.second(F.gelu(state)))
+
+
 def test_counts_of_batches_stay():
     network = load_model("zoo:resnet-s").train()
     norm = network.body.blocks[1].first[1]

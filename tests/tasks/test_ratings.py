@@ -177,7 +177,7 @@ def test_networks_that_have_seen_the_test_part_are_refused(rate, ratings, tmp_pa
     for change in ({"split_seed": 1}, {"test": 0.3}, {"heldout": 0.2}, {"heldout": 0}):
         with pytest.raises(
             UserError,
-            match="or has seen ratings of its test or held-out part: train it anew on these, with the same data",
+            match="and may have seen ratings of its test part: give data.test, data.heldout and data.split_seed as it was",
         ):
             rate("student", data={"name": ratings, **change}, **settings)
     rate("student", data={"name": ratings, "fraction": 0.5, "genre": "War"}, **settings)
@@ -214,6 +214,51 @@ def test_a_module_of_the_users(rate):
     assert result.numbers["rmse_after"] < result.numbers["rmse_before"]
     again = rate(student=module, epochs=10)
     assert isinstance(again.student.body, Mean)
+
+
+class Factors(nn.Module):
+    """A user's matrix factorisation: no layer tells how many numbers it gives."""
+
+    def __init__(self, keepdim=True, projected=False):
+        super().__init__()
+        self.users, self.items, self.keepdim = nn.Embedding(30, 4), nn.Embedding(20, 4), keepdim
+        self.project = nn.Linear(4, 4) if projected else nn.Identity()
+
+    def forward(self, x):
+        return 3 + (self.project(self.users(x[:, 0])) * self.items(x[:, 1])).sum(-1, keepdim=self.keepdim)
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_a_matrix_factorisation_teaches_and_learns(projected, rate, ratings):
+    teacher = rate("teacher", student=Factors(projected=projected), epochs=10)
+    assert teacher.numbers["rmse_after"] < teacher.numbers["rmse_before"]
+    student = rate(
+        "student", student=Factors(projected=projected), teacher=teacher.student.body, method={"name": "distill"}
+    )
+    assert student.numbers["teacher1"]["rmse"] == pytest.approx(teacher.numbers["rmse_after"], rel=1e-6)
+    assert student.numbers["rmse_after"] < student.numbers["rmse_before"]
+    found = api.evaluate(teacher.student.body, data=ratings)
+    assert found["rmse"] == pytest.approx(teacher.numbers["rmse_after"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Factors(keepdim=False), "gives outputs of shape [2] for 2 samples: give [2, 1], one row a sample"),
+        (
+            nn.Sequential(Mean(), nn.Linear(1, 5)),
+            "gives outputs of shape [1, 5] for one rating, where [1, 1] was expected",
+        ),
+    ],
+)
+def test_modules_that_do_not_say_a_rating(module, message, rate, ratings):
+    for method in ({"name": "supervised"}, {"name": "distill", "target": "initial"}):
+        with pytest.raises(UserError) as caught:
+            rate(student=module, method=method)
+        assert message in str(caught.value)
+    with pytest.raises(UserError) as caught:
+        api.evaluate(module, data=ratings)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +301,7 @@ def test_networks_of_other_users_are_refused(rate, ratings, tmp_path):
     rows.mkdir()
     for file in Path(ratings.removeprefix("ratings:")).iterdir():
         (rows / file.name).write_text(file.read_text().replace("\n30\t", "\n31\t"))
-    with pytest.raises(UserError, match="was made for other users or items than those of ratings:"):
+    with pytest.raises(UserError, match="was made for other users, items or parts than those of ratings:"):
         rate("again", data=f"ratings:{rows}", teacher=f"file:{tmp_path / 'teacher'}", method={"name": "distill"})
 
 

@@ -18,7 +18,7 @@ from osmose.signals import Frozen
 
 
 class Attention(Guided):
-    """L = answers + weight / 2 * sum over pairs of layers of the mean of (q_s - q_t)^2 (eq 2).
+    """L = answers + weight / 2 * sum over pairs of layers of the mean of (q_s - q_t)^2 (eq 2, squared as in its code).
 
     q is the sum of squares over channels at each place, divided by its norm over places. Maps of another grid are averaged or
     interpolated to the smaller one.

@@ -46,7 +46,7 @@ class Layout:
             channels_last: whether maps have their channels last.
             where: whose it is, for an error.
             image: height and width of the images that tokens are of; None takes them for square.
-            front: tokens before the grid; None finds out, where a class token and registers may be.
+            front: tokens before the grid, if there are any; None finds out, where a class token and registers may be.
 
         Raises:
             UserError: when it is none of these.
@@ -55,7 +55,7 @@ class Layout:
             return cls("vector", state.shape[1], 1, (1, 1))
         if state.dim() == 3:
             count = state.shape[1]
-            tried = (0, 1, 2, 5) if front is None else (front,)
+            tried = (0, 1, 2, 5) if front is None else (front, 0)  # a class token may join behind this layer
             grids = ((n, _grid(count - n, image or (1, 1))) for n in tried if count > n)
             found, grid = next(((n, grid) for n, grid in grids if grid), (front or 0, None))
             return cls("tokens", state.shape[2], count, grid, found)
@@ -95,7 +95,8 @@ class Layout:
         """Tokens [B, N, D] of this layout, of any width D, as tokens of another one [B, N', D].
 
         Where both have as many, on one grid if on any, they are the same. Otherwise grids are averaged, or interpolated, to the
-        other size, without the tokens in front; those of the other layout get the mean of all. Without grids every token gets it.
+        other size. Tokens in front stay what they are where both have as many; otherwise those of the other layout get the mean
+        of all. Without grids every token gets it.
         """
         if (self.count, self.grid or to.grid) == (to.count, to.grid or self.grid):
             return tokens
@@ -105,7 +106,10 @@ class Layout:
         image = tokens[:, self.front :].unflatten(1, self.grid)
         down, across = (_resized(*sides, tokens.dtype, tokens.device) for sides in zip(self.grid, to.grid, strict=True))
         places = torch.einsum("pi,qj,bijd->bpqd", down, across, image).flatten(1, 2)
-        return torch.cat([mean.expand(-1, to.front, -1), places], 1) if to.front else places
+        if not to.front:
+            return places
+        front = tokens[:, : self.front] if self.front == to.front else mean.expand(-1, to.front, -1)
+        return torch.cat([front, places], 1)
 
 
 def _grid(count: int, image: tuple[int, int]) -> tuple[int, int] | None:

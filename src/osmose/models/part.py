@@ -79,7 +79,7 @@ class Part:
         if self._sample.device != state.device:
             self._sample, self._answers = tree_map(lambda one: _moved(one, state.device), (self._sample, self._answers))
         given = {module: iter([_widened(one, size) for one in answers]) for module, answers in self._answers.items()}
-        given[self._low] = iter([state.clone()])  # a layer behind may work in place
+        given[self._low] = iter([state.clone()])
         own = {module: (module.forward, vars(module).get("forward")) for module in (*given, self._high)}
 
         def stand_in(module: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,7 +97,7 @@ class Part:
             try:
                 for module, (forward, _) in own.items():
                     module.forward = stand_in(module, forward)
-                self.network.run(self._sample.expand(size, *self._sample.shape[1:]))
+                self.network.run(_widened(self._sample, size))
             except _Reached as reached:
                 return reached.said
             finally:
@@ -224,11 +224,14 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 
 def _widened(given: Any, size: int) -> Any:
-    """What was given for one sample, as if for `size`."""
-    return tree_map(
-        lambda one: one.expand(size, *one.shape[1:]) if isinstance(one, Tensor) and one.shape[:1] == (1,) else one,
-        given,
-    )
+    """What was given for one sample, as if for `size`; copies, as a layer behind may work in place."""
+
+    def widen(one: Any) -> Any:
+        if not isinstance(one, Tensor):
+            return one
+        return one.expand(size, *one.shape[1:]).clone() if one.shape[:1] == (1,) else one.clone()
+
+    return tree_map(widen, given)
 
 
 @contextmanager

@@ -66,12 +66,15 @@ class RatingTask(NetworkTask):
             return load_model(f"file:{path}")
         student = load_model(copy.deepcopy(modules["student"]), ratings={})
         student.body.load_state_dict(read_weights(path)[0])
+        student.num_classes = 1
         return student
 
     def check(self, method: Method) -> list[str]:
         self.refuse_keys_of_images()
         self.refuse_keys_of_text()
         needs = method.needs()
+        for network in (self.student, *(self.teachers.values() if "same outputs" in needs else ())):
+            check_answer(network, self.data)
         if "images" in needs or "same classes" in needs:
             what = "classes" if "same classes" in needs else "images"
             raise UserError(
@@ -81,8 +84,6 @@ class RatingTask(NetworkTask):
             raise UserError("the method needs a teacher: give --teacher file:RUN")
         if self.recipe.signals.top_k:
             raise UserError(f"key 'signals.top_k' keeps classes, and {self.data.name} has ratings: leave it out")
-        for network in (self.student, *(self.teachers.values() if "same outputs" in needs else ())):
-            check_answer(network, self.data)
         notes = [f"{len(self.data.train)} ratings to train on, {len(self.data.heldout or ())} held out"]
         for network in (self.student, *self.teachers.values()):
             if _tables(network) is None:
@@ -149,17 +150,21 @@ def load_rating_network(name: Any, data: Ratings, *, seed: int = 0, stream: str 
         )
     if _tables(network) not in (None, data.tables):
         raise UserError(
-            f"'{network.name}' was made for other users or items than those of {data.name}, or has seen ratings of its test or "
-            "held-out part: train it anew on these, with the same data.test, data.heldout and data.split_seed"
+            f"'{network.name}' was made for other users, items or parts than those of {data.name}, and may have seen ratings of "
+            "its test part: give data.test, data.heldout and data.split_seed as it was trained with, or train it anew on these"
         )
     try:
         with evaluating(network):
-            network(torch.tensor([[0, 0], [data.users - 1, len(data.features) - 1]]))
+            said = network(torch.tensor([[0, 0], [data.users - 1, len(data.features) - 1]])).logits
+    except UserError:
+        raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"'{network.name}' fails on users and items, int64 [B, 2] ({reason}): give a module that takes them"
         ) from error
+    if network.architecture is None:
+        network.num_classes = said.shape[1]  # a module need not end in a linear layer that would tell
     return network
 
 
