@@ -50,8 +50,8 @@ def speak(side, state):
 
 
 def hear(side, message):
-    first, act, second = side.decoder
-    return second(act(first(message)))
+    first, act = side.decoder
+    return side.last(act(first(message)))
 
 
 def low_high(network):
@@ -158,10 +158,16 @@ def resized(tokens, side):
     return F.adaptive_avg_pool2d(grid, side).flatten(2).mT
 
 
+@pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize(("student", "teacher"), [("cnn-s", "vit-s"), ("vit-s", "resnet-s"), ("resnet-s", "cnn-s")])
-def test_the_loss_between_families_is_its_equations_written_out(student, teacher):
+def test_the_loss_between_families_is_its_equations_written_out(student, teacher, joint):
     """Feature maps and tokens, levels of other widths and grids, and a student that normalises by the batch."""
-    weights = {"interact_weight": 2.0, "message_weight": 3.0, "state_weight": 5.0}
+    weights = {
+        "interact_weight": 2.0,
+        "message_weight": 3.0,
+        "state_weight": 5.0,
+        "message": Message(width=5, joint=joint),
+    }
     method, taught_by = build(student, teacher, rounds=2, answers=Answers(labels=0.5), **weights)
     method.train()
     nets = {"g": Plain(copy.deepcopy(method.student)), "h": Plain(copy.deepcopy(taught_by).eval())}
@@ -179,8 +185,8 @@ def test_the_loss_between_families_is_its_equations_written_out(student, teacher
         return norm(second(act(resized(F.linear(tokens, first.weight, first.bias), common))))
 
     def hear(who, message):
-        first, act, second = sides[who].decoder
-        return nets[who].state(resized(second(act(first(message))), grids[who][0]), grids[who][0])
+        first, act = sides[who].decoder
+        return nets[who].state(resized(sides[who].last(act(first(message))), grids[who][0]), grids[who][0])
 
     question, interact = speak("g", high["g"], "high"), 0.0
     for _ in range(2):
@@ -335,6 +341,20 @@ def test_encoders_of_levels_with_other_widths_have_another_first_layer():
     assert method.teacher_side.first["low"] is method.teacher_side.first["high"]
     apart, _ = build("cnn-xs", "vit-xs", message=Message(width=5, shared=False))
     assert apart.teacher_side.first["low"] is not apart.teacher_side.first["high"]
+
+
+def test_joint_messages_are_said_and_heard_by_the_same_layers():
+    """But for those that meet a network's own widths; and each of them trains once."""
+    method, _ = build("cnn-s", "vit-s", message=Message(width=5, joint=True))
+    ours, theirs = method.student_side, method.teacher_side
+    assert (ours.encoder, ours.decoder) == (theirs.encoder, theirs.decoder)
+    assert ours.last is not theirs.last
+    assert ours.first is not theirs.first
+    (group, *_) = method.players()["communicators"].groups
+    trained = [id(one) for one in group.parameters]
+    assert len(trained) == len(set(trained))
+    apart, _ = build("cnn-s", "vit-s", message=Message(width=5))
+    assert apart.student_side.encoder is not apart.teacher_side.encoder
 
 
 def test_the_warm_up_says_who_moves():

@@ -23,12 +23,14 @@ class Message:
         depth: hidden layers of encoders and decoders; 0 are linear maps.
         norm: whether a message is normalised over its numbers (LayerNorm).
         shared: whether an encoder has one first layer for both levels, where their widths allow it, or one for each.
+        joint: whether both networks have one encoder and one decoder, but for the layers that meet their own widths.
     """
 
     width: int = 64
     depth: int = 1
     norm: bool = True
     shared: bool = True
+    joint: bool = False
 
     def __post_init__(self) -> None:
         least = 2 if self.norm else 1  # of one number a normalisation leaves nothing
@@ -47,9 +49,12 @@ class Communicator(nn.Module):
         layouts: of the network's states.
         common: the layout of the messages' tokens.
         message: settings.
+        other: the other network's, which has the encoder and decoder of both; None gives this one its own.
     """
 
-    def __init__(self, layouts: Mapping[Level, Layout], common: Layout, message: Message) -> None:
+    def __init__(
+        self, layouts: Mapping[Level, Layout], common: Layout, message: Message, other: "Communicator | None" = None
+    ) -> None:
         super().__init__()
         self.layouts, self.common = dict(layouts), common
         width, low, high = message.width, layouts["low"].width, layouts["high"].width
@@ -62,8 +67,10 @@ class Communicator(nn.Module):
         )
         self.decoder = nn.Sequential(
             *(layer for _ in range(message.depth) for layer in (nn.Linear(width, width), nn.GELU())),
-            nn.Linear(width, low),
         )
+        self.last = nn.Linear(width, low)
+        if other:
+            self.encoder, self.decoder = other.encoder, other.decoder
 
     def speak(self, states: Mapping[Level, Tensor]) -> dict[Level, Tensor]:
         """A message [B, tokens, width] for each of some states of this network, by level; all in one pass."""
@@ -82,4 +89,5 @@ class Communicator(nn.Module):
         if not messages:
             return []
         low = self.layouts["low"]
-        return low.state(self.common.spread(self.decoder(torch.cat(list(messages))), low)).chunk(len(messages))
+        heard = self.last(self.decoder(torch.cat(list(messages))))
+        return low.state(self.common.spread(heard, low)).chunk(len(messages))

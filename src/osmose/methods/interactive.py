@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from osmose.data.batch import Batch
 from osmose.engine.clock import Clock
@@ -155,16 +155,16 @@ class Interactive(Guided):
 
     def adapt(self, student: list[Layout], teacher: list[Layout]) -> None:
         common = min((*student, *teacher), key=lambda layout: layout.count)
-        self.student_side, self.teacher_side = (
-            Communicator({"low": low, "high": high}, common, self.message) for low, high in (student, teacher)
-        )
+        ours, theirs = dict(zip(_LEVELS, student, strict=True)), dict(zip(_LEVELS, teacher, strict=True))
+        self.student_side = Communicator(ours, common, self.message)
+        other = self.student_side if self.message.joint else None
+        self.teacher_side = Communicator(theirs, common, self.message, other)
 
     def players(self) -> dict[str, Player]:
+        sides = nn.ModuleList([self.student_side, self.teacher_side])
         return {
             "student": self.optimiser.player(self.student.parameters()),
-            "communicators": self.communicator_optimiser.player(
-                [*self.student_side.parameters(), *self.teacher_side.parameters()]
-            ),
+            "communicators": self.communicator_optimiser.player(sides.parameters()),
         }
 
     def moving(self, clock: Clock) -> tuple[str, ...] | None:
