@@ -3,8 +3,8 @@
     python benchmarks/mokd_tables.py results/mokd-fashion
 
 Means over seeds of the test part, ± standard deviation; of differences the 95 % interval, paired over seeds. Agreement: the share
-of test images for which the neighbours of two networks vote alike; its control is the first network of a pair beside second ones
-that were trained alone, of which that is fair whose accuracy is nearest. The runs' weights must be there still.
+of test images for which the neighbours of two networks vote alike; its control is each network of a pair beside partners trained
+alone, of which that is fair whose accuracy is nearest. The runs' weights must be there still.
 """
 
 import sys
@@ -45,21 +45,28 @@ def gains(pair: str, methods: dict[str, Runs], names: Sequence[str]) -> None:
             cells = [spread(of(methods[one], column).values()) if one in methods else "" for one in names]
             added, reach = paired(of(methods[TOGETHER], column), of(methods[ALONE], column))
             interval = f"{added:+.2f} ({added - reach:+.2f} to {added + reach:+.2f})"
-            print(f"| {name} of {pair} | {said} | {' | '.join(cells)} | {interval} |")
+            print(f"| {name} ({number}) of {pair} | {said} | {' | '.join(cells)} | {interval} |")
 
 
 def agreement(folder: Path, pair: str, methods: dict[str, Runs]) -> None:
-    """The first network of MOKD's pair beside its partner, and beside the partners of other methods."""
-    right, agree = defaultdict(list), defaultdict(list)
-    for seed, together in methods[TOGETHER].items():
-        partners = [f"file:{folder / runs[seed]['folder']}/student2.safetensors" for runs in methods.values()]
-        found = compare([f"file:{folder / together['folder']}/student1.safetensors", *partners], part="test")
-        # Ordered pairs come by their first model, whose partners stand in the order of the models.
-        for method, model, both in zip(methods, found["models"][1:], found["pairs"], strict=False):
-            right[method].append(model["accuracy"])
-            agree[method].append(both["agreement"])
-    for method in methods:
-        print(f"| {pair} | {method} | {spread(right[method])} | {spread(agree[method])} |")
+    """Both networks of MOKD's pair beside their partner, and beside those of other methods; and each method's own two."""
+    for number, name in enumerate(pair.split(" + "), start=1):
+        right, agree = defaultdict(list), defaultdict(list)
+        for seed, together in methods[TOGETHER].items():
+            partners = [
+                f"file:{folder / runs[seed]['folder']}/student{3 - number}.safetensors" for runs in methods.values()
+            ]
+            asked = f"file:{folder / together['folder']}/student{number}.safetensors"
+            found = compare([asked, *partners], part="test")
+            # Ordered pairs come by their first model, whose partners stand in the order of the models.
+            for method, model, both in zip(methods, found["models"][1:], found["pairs"], strict=False):
+                right[method].append(model["accuracy"])
+                agree[method].append(both["agreement"])
+        for method, runs in methods.items():
+            own = spread(of(runs, "agreement_after").values())
+            print(
+                f"| {name} ({number}) of {pair} | {method} | {spread(right[method])} | {spread(agree[method])} | {own} |"
+            )
 
 
 def distances(pair: str, methods: dict[str, Runs]) -> None:
@@ -69,7 +76,7 @@ def distances(pair: str, methods: dict[str, Runs]) -> None:
             key = f"networks_student{number}_attention_distance_after_"
             layers = [column for column in next(iter(runs.values())) if column.startswith(key)]
             looked = [spread(of(runs, layer).values()) for layer in layers if None not in of(runs, layer).values()]
-            print(f"| {name} of {pair} | {method} | {', '.join(looked)} |")
+            print(f"| {name} ({number}) of {pair} | {method} | {', '.join(looked)} |")
 
 
 def main(folder: Path) -> None:
@@ -83,7 +90,10 @@ def main(folder: Path) -> None:
     )
     for pair, methods in pairs.items():
         gains(pair, methods, names)
-    print("\n| pair | partner of the first network | its accuracy | agreement |\n| --- | --- | ---: | ---: |")
+    print(
+        f"\n| network of {TOGETHER} | partner from | its accuracy | agreement | of that method's own two |\n"
+        "| --- | --- | ---: | ---: | ---: |"
+    )
     for pair, methods in pairs.items():
         agreement(folder, pair, methods)
     print("\n| network | method | pixels, layer by layer |\n| --- | --- | --- |")

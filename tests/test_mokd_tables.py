@@ -1,5 +1,7 @@
 """The tables of study mokd-fashion: what learning together adds, paired over seeds, and how far layers look."""
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("pyarrow")
@@ -29,10 +31,36 @@ def test_gains_are_paired_over_seeds(tables, capsys):
     tables.gains("one + two", methods, ["mokd", "alone", "of other pairs"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
-    assert lines[0] == "| one of one + two | neighbours | 71.20 ± 9.90 | 71.00 ± 10.00 |  | +0.20 (-0.05 to +0.45) |"
-    assert lines[3].startswith("| two of one + two | linear classifier | 72.20 ± 9.90 |")
+    assert (
+        lines[0] == "| one (1) of one + two | neighbours | 71.20 ± 9.90 | 71.00 ± 10.00 |  | +0.20 (-0.05 to +0.45) |"
+    )
+    assert lines[3].startswith("| two (2) of one + two | linear classifier | 72.20 ± 9.90 |")
 
 
 def test_layers_that_a_network_does_not_have_are_left_out(tables, capsys):
     tables.distances("one", {"alone": runs(3.0, 5.0)})
-    assert capsys.readouterr().out == "| one of one | alone | 4.00 ± 1.41 |\n"
+    assert capsys.readouterr().out == "| one (1) of one | alone | 4.00 ± 1.41 |\n"
+
+
+def test_agreement_is_with_partners_of_the_same_seed(tables, capsys, monkeypatch):
+    """Of both networks of the pair, beside the other one of each method; and of each method's own two."""
+    methods = {
+        name: {seed: {"folder": f"runs/{name}-{seed}", "agreement_after": own + seed} for seed in (0, 1)}
+        for name, own in (("mokd", 70.0), ("alone", 60.0))
+    }
+    asked = []
+
+    def compare(models, part):
+        asked.append(models)
+        assert part == "test"
+        both = [{"accuracy": 50.0 + len(asked), "agreement": 10.0 * place} for place in range(3)]
+        return {"models": both, "pairs": both[1:]}
+
+    monkeypatch.setattr(tables, "compare", compare)
+    tables.agreement(Path("study"), "cnn + vit", methods)
+    first = ["mokd-0/student1", "mokd-0/student2", "alone-0/student2"]
+    assert asked[0] == [f"file:study/runs/{one}.safetensors" for one in first]
+    assert [one.split("/")[-1] for one in asked[3]] == ["student2.safetensors", *["student1.safetensors"] * 2]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| cnn (1) of cnn + vit | mokd | 51.50 ± 0.71 | 10.00 ± 0.00 | 70.50 ± 0.71 |"
+    assert lines[3] == "| vit (2) of cnn + vit | alone | 53.50 ± 0.71 | 20.00 ± 0.00 | 60.50 ± 0.71 |"

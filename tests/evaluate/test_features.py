@@ -1,6 +1,7 @@
 """Neighbours, linear classifiers and attention distances against brute force, scikit-learn and closed forms."""
 
 import math
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -116,6 +117,29 @@ def test_a_transformers_own_attention(split):
     places = [(i * 4, j * 4) for i in range(3) for j in range(3)]
     distances = torch.tensor([[math.dist(a, b) for b in places] for a in places])
     assert attention_distances(net, split)[0] == pytest.approx(float((weights * distances).sum(-1).mean()), rel=1e-5)
+
+
+def test_normalised_queries_and_keys_are_those_that_attend(split):
+    """Against the weights that timm's own code drops out of."""
+    if find_spec("timm") is None:
+        pytest.skip("needs the extra 'vision'")
+    net = load_model(
+        "fresh:timm:vit_tiny_patch16_224,img_size=12,patch_size=4,qk_norm=true,depth=1", channels=1, num_classes=4
+    )
+    layer = net.eval().body.blocks[0].attn
+    with torch.no_grad():
+        layer.q_norm.weight.mul_(5)
+    layer.fused_attn, seen = False, []
+    ear = layer.attn_drop.register_forward_hook(lambda module, given, said: seen.append(given[0]))
+    net(split.inputs.read(torch.arange(10)).float() / 255)
+    ear.remove()
+    weights = seen[0][:, :, 1:, 1:].detach()
+    weights = weights / weights.sum(-1, keepdim=True)  # of patches alone
+    places = [(i * 4, j * 4) for i in range(3) for j in range(3)]
+    distances = torch.tensor([[math.dist(a, b) for b in places] for a in places])
+    (found,) = attention_distances(net, split)
+    assert found == pytest.approx(float((weights * distances).sum(-1).mean()), rel=1e-4)
+    assert found != pytest.approx(even_distance(3, 4), rel=1e-3)
 
 
 def test_maps_attend_by_the_cosines_of_their_places(split):

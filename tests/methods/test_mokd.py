@@ -29,7 +29,7 @@ from osmose.engine.progress import Progress
 from osmose.errors import UserError
 from osmose.methods.dino import Dino, Temperature
 from osmose.methods.heads import MLPHead, MLPOutputs, Prototypes, THead, TOutputs
-from osmose.methods.learner import looks
+from osmose.methods.learner import Learner, looks
 from osmose.methods.mokd import Mokd
 from osmose.models import load_model
 from osmose.models.backbones import Backbones
@@ -217,7 +217,7 @@ def _losses(method, number):
     said = [learner.branch(batch().crops) for learner in method.learners]
     with torch.no_grad():
         heard = [learner.twin(batch().crops[:1]) for learner in method.learners]
-    own = method.own_target("mlp", number, heard, CLOCK)
+    own = method.own_targets(number, heard[number], CLOCK)
     return {name: weight * loss for name, (weight, loss) in method.losses(number, own, said, heard, CLOCK).items()}
 
 
@@ -506,6 +506,28 @@ def test_collapse_ends_the_run_with_its_reason(grey, tmp_path):
     said = r"fresh:zoo:cnn-s collapsed: in epoch 2 .* nats\); lower method.teacher_temperature"
     with pytest.raises(UserError, match=said):
         api.run({**RUN, "data": grey, "student": PAIR[0], "method": flat}, output=tmp_path / "run")
+
+
+def test_a_t_head_that_tells_nothing_ends_the_run(grey, tmp_path, monkeypatch):
+    """Its twin's answers are made even after the first epoch, those of the MLP-Heads are not."""
+    target = Learner.target
+    begun = []
+
+    def even(learner, head, raw, temperature):
+        begun.append(head)
+        late = begun.count("mlp") > 40  # in the second epoch or the third
+        return target(
+            learner,
+            head,
+            raw,
+            1e9 if late and head == "tokens" and learner.name.startswith("fresh:zoo:cnn") else temperature,
+        )
+
+    monkeypatch.setattr(Learner, "target", even)
+    with pytest.raises(
+        UserError, match=r"the T-Head of fresh:zoo:cnn-\w+ collapsed: in epoch \d its twin answered all"
+    ):
+        api.run({**RUN, "data": grey, "student": PAIR, "epochs": 6, "method": MOKD}, output=tmp_path / "run")
 
 
 def test_what_never_told_anything_is_no_collapse_at_once(grey, tmp_path):

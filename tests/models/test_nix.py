@@ -1,5 +1,7 @@
 """The MNIST networks of Nix et al. 2022: shapes and sizes from their description."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -95,3 +97,24 @@ def test_unknown_names():
         load_model("fresh:nix:cn")
     with pytest.raises(UserError, match=r"^'nix:cnn': .* has no weights here; use 'fresh:nix:cnn'$"):
         load_model("nix:cnn")
+
+
+@pytest.mark.parametrize("key", ["mlp", "cnn", "vit", "vit-cifar10", "resnet18"])
+def test_without_a_classifier_and_with_a_new_one(key, tmp_path):
+    """What has learned without labels goes on as a student."""
+    if key == "resnet18" and find_spec("timm") is None:
+        pytest.skip("needs the extra 'vision'")
+    images = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    backbone = load_model(f"fresh:nix:{key}", num_classes=0, channels=3, image_size=(28, 28)).eval()
+    features = backbone(images).features
+    assert backbone.num_classes == 0
+    assert torch.equal(backbone(images).logits, features)
+    backbone.save(tmp_path / "backbone.safetensors")
+    assert torch.equal(load_model(f"file:{tmp_path / 'backbone.safetensors'}").eval()(images).features, features)
+    headed = load_model(f"head:file:{tmp_path / 'backbone.safetensors'}", num_classes=7).eval()
+    assert headed(images).logits.shape == (2, 7)
+    torch.testing.assert_close(headed(images).features, features)
+    headed.save(tmp_path / "headed.safetensors")
+    again = load_model(f"head:file:{tmp_path / 'headed.safetensors'}", num_classes=5).eval()
+    assert again(images).logits.shape == (2, 5)
+    torch.testing.assert_close(again(images).features, features)

@@ -34,12 +34,12 @@ def attention_distances(network: Network, split: Split, *, batch_size: int = 250
         A number a layer, in order; empty where the network has neither attention nor maps in layers of a known family.
     """
     attention = {
-        name: int(getattr(module, "num_heads", getattr(module, "heads", 0)))
+        f"{name}.qkv": module
         for name, module in network.body.named_modules()
         if type(module).__name__.strip("_") == "Attention" and isinstance(getattr(module, "qkv", None), nn.Linear)
     }
     try:
-        layers = [f"{name}.qkv" for name in attention] or chain(network)
+        layers = [*attention] or chain(network)
     except UserError:
         return []
     network.listen(layers)
@@ -53,24 +53,26 @@ def attention_distances(network: Network, split: Split, *, batch_size: int = 250
             for place, path in enumerate(layers):
                 state = states[path].float()
                 layout = Layout.of(state, channels_last=network.channels_last, image=(sides[0], sides[1]), front=front)
-                heads = attention.get(path.removesuffix(".qkv"), 0)
-                right = layout.kind == "tokens" if heads else layout.kind in ("map", "channels-last")
+                module = attention.get(path)
+                right = layout.kind == "tokens" if module else layout.kind in ("map", "channels-last")
                 if not right or layout.grid is None or len(state) != len(rows):  # windows are samples of their own
                     network.quiet()
                     return []
-                asked, keys = _queries(layout.tokens(state), layout, heads)
+                asked, keys = _queries(layout.tokens(state), layout, module)
                 sums[place] += len(rows) * _distance(asked, keys, layout.grid, (sides[0], sides[1]))
     network.quiet()
     return [total / len(split) for total in sums]
 
 
-def _queries(tokens: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Tensor]:
-    """What the places of a grid ask and are asked by, [B, heads, N, E]."""
-    if not heads:
+def _queries(tokens: Tensor, layout: Layout, attention: nn.Module | None) -> tuple[Tensor, Tensor]:
+    """What the places of a grid ask and are asked by, [B, heads, N, E], in an attention layer or without one."""
+    if attention is None:
         places = F.normalize(tokens - tokens.mean(-1, keepdim=True), dim=-1).unsqueeze(1)
         return places * _SHARPNESS * math.sqrt(layout.width), places
+    heads = int(getattr(attention, "num_heads", getattr(attention, "heads", 0)))
     queries, keys, _ = tokens[:, layout.front :].unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    return queries, keys
+    asks, asked = (getattr(attention, name, nn.Identity()) for name in ("q_norm", "k_norm"))
+    return asks(queries), asked(keys)
 
 
 def _distance(queries: Tensor, keys: Tensor, grid: tuple[int, int], sides: tuple[int, int]) -> float:

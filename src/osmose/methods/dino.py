@@ -1,8 +1,9 @@
 """Self-distillation without labels: a network learns to answer each view as its slow twin answers the others (DINO)."""
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from osmose.engine.optimiser import Optimiser, Player, cosine
 from osmose.errors import check
 from osmose.losses import view_pairs
 from osmose.methods.heads import MLPHead, MLPOutputs, TOutputs
-from osmose.methods.learner import Branch, Learner, Look, Said, looks
+from osmose.methods.learner import WATCHED, Branch, Learner, Look, Said, looks
 from osmose.models.backbones import Backbones
 from osmose.processes import stop
 from osmose.random import stream
@@ -113,7 +114,7 @@ class Dino(Method):
         self.learners: list[Learner] = []
         self.late = Late()
         self.told: list[list[float]] = []
-        self.best = [0.0] * len(self._networks)
+        self.best = [0.0] * len(self._networks) * len(WATCHED)
 
     def taught_by(self, teachers: Sequence[str]) -> str:
         return "its own slow twin"
@@ -183,7 +184,7 @@ class Dino(Method):
         losses: list[Tensor] = []
         parts: dict[str, Tensor] = {}
         for number, learner in enumerate(self.learners):
-            own = self.own_target("mlp", number, heard, clock)
+            own = self.own_targets(number, heard[number], clock)
             found = self.losses(number, own, said, heard, clock)
             losses += [weight * loss for weight, loss in found.values()]
             told = {name: loss.detach() for name, (_, loss) in found.items()} | learner.count(own)
@@ -191,28 +192,29 @@ class Dino(Method):
         return Step(torch.stack(losses).sum(), parts)
 
     def losses(
-        self, number: int, own: Tensor, said: Sequence[Said], heard: Sequence[Said], clock: Clock
+        self, number: int, own: Mapping[str, Tensor], said: Sequence[Said], heard: Sequence[Said], clock: Clock
     ) -> dict[str, tuple[float, Tensor]]:
         """By name the weight and the value of each loss of a network.
 
         Args:
             number: the network's.
-            own: what its own twin teaches it through its MLP-Head, [G, B, K].
+            own: what its own twin teaches it through "mlp", its MLP-Head, and "tokens", its T-Head where it has one, [G, B, K].
             said: what all networks say.
             heard: what all twins say.
             clock: of this micro-batch.
         """
-        (loss,) = view_pairs(said[number].mlp, [own], temperature=self.student_temperature)
+        (loss,) = view_pairs(said[number].mlp, [own["mlp"]], temperature=self.student_temperature)
         return {"self": (1.0, loss)}
 
-    def own_target(self, head: Literal["mlp", "tokens"], number: int, heard: Sequence[Said], clock: Clock) -> Tensor:
-        """What a network's own twin teaches it through one of its heads, [G, B, K]."""
+    def own_targets(self, number: int, heard: Said, clock: Clock) -> dict[str, Tensor]:
+        """What a network's own twin teaches it through each of its heads, [G, B, K], by what the twin says."""
         temperature = self.teacher_temperature.at(clock, cnn=self.maps[number])
-        return self.learners[number].target(head, getattr(heard[number], head), temperature)
+        raw = {"mlp": heard.mlp} | ({} if heard.tokens is None else {"tokens": heard.tokens})
+        return {head: self.learners[number].target(head, scores, temperature) for head, scores in raw.items()}
 
     def after_step(self, clock: Clock) -> None:
         momentum = cosine(clock.step / clock.total, self.momentum, 1.0)
-        told = torch.stack([learner.follow(momentum, self.centre_momentum) for learner in self.learners])
+        told = torch.cat([learner.follow(momentum, self.centre_momentum) for learner in self.learners])
         before = self.late.swap(told)
         if before is not None:
             self.told.append(before)
@@ -223,22 +225,25 @@ class Dino(Method):
         """Collapse ends the run: an epoch in which a twin's answers told nothing any more, or the last of several in which they
         never did."""
         told, self.told = self.told, []
-        for number, network in enumerate(self._networks):
-            mean = sum(each[number] for each in told) / max(1, len(told))
-            optimiser = self.cnn_optimiser if self.maps[number] else self.transformer_optimiser
-            never = self.best[number] < _NOTHING and clock.epoch + 1 >= optimiser.warmup_epochs + _PATIENCE
+        for place, (learner, head) in enumerate(itertools.product(self.learners, WATCHED)):
+            if head == "tokens" and learner.branch.t_head is None:
+                continue
+            who = learner.branch.network.name if head == "mlp" else f"the T-Head of {learner.branch.network.name}"
+            mean = sum(each[place] for each in told) / max(1, len(told))
+            is_map = learner.branch.looks[0].is_map
+            optimiser = self.cnn_optimiser if is_map else self.transformer_optimiser
+            never = self.best[place] < _NOTHING and clock.epoch + 1 >= optimiser.warmup_epochs + _PATIENCE
             alike = f"in epoch {clock.epoch + 1} its twin answered all samples alike ({mean:.1e} nats)"
-            if mean < min(_NOTHING, 0.1 * self.best[number]):
+            if mean < min(_NOTHING, 0.1 * self.best[place]):
                 raise stop(
-                    f"{network.name} collapsed: {alike}; lower method.teacher_temperature or the learning rate, or raise "
-                    "method.momentum"
+                    f"{who} collapsed: {alike}; lower method.teacher_temperature or the learning rate, or raise method.momentum"
                 )
             if mean < _NOTHING and never:
                 raise stop(
-                    f"{network.name} learned nothing: {alike}, as in all before; lower method.teacher_temperature or "
-                    "method.momentum, or raise the learning rate"
+                    f"{who} learned nothing: {alike}, as in all before; lower method.teacher_temperature or method.momentum, or "
+                    "raise the learning rate"
                 )
-            self.best[number] = max(mean, self.best[number])
+            self.best[place] = max(mean, self.best[place])
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `after_step` still looks at."""

@@ -1,7 +1,7 @@
 """A network that learns without labels, the heads it speaks through, and its momentum twin."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +18,8 @@ from osmose.processes import all_reduce
 
 HEADS = ("mlp", "tokens", "search")
 """What a twin speaks through: its MLP-Head, its T-Head, and that asked by another network."""
+WATCHED = HEADS[:2]
+"""Those whose collapse ends a run."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,9 @@ class Learner(nn.Module):
         self.branch, self.name = branch, name
         self.twin = copy.deepcopy(branch).requires_grad_(False)
         self.register_buffer("centres", torch.zeros(len(HEADS), outputs))
-        # Of the micro-batches since the last step: raw scores of each head; how many they were, and what their answers told.
+        # Of the micro-batches since the last step: raw scores of each head; how many they were, and what each watched head told.
         self.register_buffer("sums", torch.zeros(len(HEADS), outputs), persistent=False)
-        self.register_buffer("counted", torch.zeros(2), persistent=False)
+        self.register_buffer("counted", torch.zeros(1 + len(WATCHED)), persistent=False)
 
     def train(self, mode: bool = True) -> "Learner":
         """The twin's network has no dropout and no stochastic depth; its batch normalisation sees its own batches."""
@@ -148,17 +150,23 @@ class Learner(nn.Module):
         self.sums[HEADS.index(head)] += raw.float().mean((0, 1))
 
     @torch.no_grad()
-    def count(self, target: Tensor) -> dict[str, Tensor]:
-        """Count a micro-batch, whose samples the twin answered with `target` [G, B, K].
+    def count(self, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Count a micro-batch, whose samples the twin answered through its heads with `targets` [G, B, K].
 
         Returns:
             In nats "twin/entropy", the mean entropy of an answer, and "twin/told", what answers have told of samples: the entropy
-            of the mean answer less that, which is 0 when all samples are answered alike.
+            of the mean answer less that, which is 0 when all samples are answered alike. Of the T-Head, "twin/entropy-tokens" and
+            "twin/told-tokens".
         """
-        entropy = torch.special.entr(target).sum(-1).mean()
-        told = (torch.special.entr(target.mean((0, 1))).sum() - entropy).clamp(min=0)
-        self.counted += torch.stack([torch.ones_like(told), told])
-        return {"twin/entropy": entropy, "twin/told": told}
+        parts: dict[str, Tensor] = {}
+        self.counted[0] += 1
+        for head, target in targets.items():
+            entropy = torch.special.entr(target).sum(-1).mean()
+            told = (torch.special.entr(target.mean((0, 1))).sum() - entropy).clamp(min=0)
+            self.counted[1 + WATCHED.index(head)] += told
+            named = "" if head == "mlp" else f"-{head}"
+            parts |= {f"twin/entropy{named}": entropy, f"twin/told{named}": told}
+        return parts
 
     @torch.no_grad()
     def follow(self, momentum: float, centre_momentum: float) -> Tensor:
@@ -169,13 +177,13 @@ class Learner(nn.Module):
             centre_momentum: share of the centres that stays.
 
         Returns:
-            What answers told in the step.
+            What answers told in the step, of each watched head.
         """
         twin: list[Tensor] = [*self.twin.parameters()]
         torch._foreach_lerp_(twin, [*self.branch.parameters()], 1 - momentum)
         gathered = all_reduce(torch.cat([self.counted, self.sums.flatten()]), "sum")
-        (count, told), sums = gathered[:2], gathered[2:].view_as(self.sums)
-        self.centres.lerp_(sums / count, 1 - centre_momentum)
+        count, told, sums = gathered.split([1, len(WATCHED), self.sums.numel()])
+        self.centres.lerp_(sums.view_as(self.sums) / count, 1 - centre_momentum)
         self.sums.zero_()
         self.counted.zero_()
         return told / count

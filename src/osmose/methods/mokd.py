@@ -127,10 +127,10 @@ class Mokd(Dino):
         return [(name, [*modules, branch.t_head], optimiser)]
 
     def losses(
-        self, number: int, own: Tensor, said: Sequence[Said], heard: Sequence[Said], clock: Clock
+        self, number: int, own: Mapping[str, Tensor], said: Sequence[Said], heard: Sequence[Said], clock: Clock
     ) -> dict[str, tuple[float, Tensor]]:
         ours, other, weight = said[number], 1 - number, self.cross_weights[number]
-        targets = [own]
+        targets = [own["mlp"]]
         if weight:
             rising = self.teacher_temperature.at(clock, cnn=False)
             targets.append(self.learners[other].target("mlp", heard[other].mlp, rising))
@@ -140,8 +140,7 @@ class Mokd(Dino):
             losses["cross"] = (weight, found[1])
         if ours.tokens is None:
             return losses
-        own_tokens = self.own_target("tokens", number, heard, clock)
-        (loss,) = view_pairs(ours.tokens, [own_tokens], temperature=self.student_temperature)
+        (loss,) = view_pairs(ours.tokens, [own["tokens"]], temperature=self.student_temperature)
         losses["self-tokens"] = (1.0, loss)
         if weight and self.search != "none":
             by = self._by_globals if self.search == "paper" else self._by_locals

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from osmose.errors import UserError, unknown
-from osmose.models.network import Network
+from osmose.models.network import Network, last_linear
 from osmose.models.options import options as arguments
 from osmose.models.sources import SOURCES, Request, module, source, zoo
 from osmose.models.zoo import ZOO
@@ -122,9 +122,11 @@ def _new_head(network: Network, request: Request) -> Network:
     assert network.architecture is not None, "what has a name can be rebuilt"
     arguments = network.architecture["arguments"] | request.options | {"num_classes": request.num_classes}
     body = network.body
-    if request.options:
+    resets = hasattr(body, "reset_classifier")
+    if request.options or not resets:
         body = _smaller(network, arguments, request.name)
-    body.reset_classifier(request.num_classes)
+    if resets:
+        body.reset_classifier(request.num_classes)
     return Network(
         body,
         name=request.name,
@@ -152,7 +154,10 @@ def _smaller(network: Network, arguments: dict[str, Any], name: str) -> nn.Modul
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"'{name}' cannot be built: {error}") from error
     own, given = body.state_dict(), network.body.state_dict()
-    classifier = {id(parameter) for parameter in body.get_classifier().parameters()}
+    head: nn.Module = nn.Identity()
+    if arguments["num_classes"]:
+        head = body.get_classifier() if hasattr(body, "get_classifier") else body.get_submodule(last_linear(body))
+    classifier = {id(parameter) for parameter in head.parameters()}
     heads = {key for key, parameter in body.named_parameters() if id(parameter) in classifier}
     foreign = [key for key in own if key not in heads and (key not in given or given[key].shape != own[key].shape)]
     if foreign:

@@ -61,6 +61,7 @@ class BackboneTask(NetworkTask):
             )
             for role, name in recipe.roles.items()
         }  # fmt: skip
+        assert not any(network.num_classes for network in networks), "backbones have no classifier"
         student = Backbones(networks)
         return cls(recipe, data, student, copy.deepcopy(student), teachers, [], modules)
 

@@ -10,7 +10,7 @@ from osmose import torchvision_ops
 from osmose.errors import UserError, missing_extra, unknown
 from osmose.models.class_token_vit import ClassTokenViT
 from osmose.models.model import Preprocessing
-from osmose.models.network import Network
+from osmose.models.network import Network, last_linear
 from osmose.models.sources import Request
 
 DROPOUT = 0.1
@@ -22,7 +22,7 @@ def fresh(key: str, request: Request) -> Network:
         raise unknown("architecture of nix", key, _BUILD)
     request.check_options()
     height, width = request.image_size or (28, 28)
-    channels, classes = request.channels or 1, request.num_classes or 10
+    channels, classes = request.channels or 1, 10 if request.num_classes is None else request.num_classes
     arguments = {"num_classes": classes, "channels": channels, "image_size": [height, width]}
     return Network(
         build(key, arguments),
@@ -40,9 +40,13 @@ def fresh(key: str, request: Request) -> Network:
 
 
 def build(key: str, arguments: dict[str, Any]) -> nn.Module:
-    """The architecture `key` with new weights."""
+    """The architecture `key` with new weights; for no classes without its last layer."""
     height, width = arguments["image_size"]
-    return _BUILD[key](arguments["channels"], arguments["num_classes"], (height, width))
+    classes = arguments["num_classes"]
+    body = _BUILD[key](arguments["channels"], max(1, classes), (height, width))
+    if not classes:
+        body.set_submodule(last_linear(body), nn.Identity())
+    return body
 
 
 def _mlp(channels: int, classes: int, image_size: tuple[int, int]) -> nn.Module:
