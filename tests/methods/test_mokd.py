@@ -249,6 +249,20 @@ def test_centres_and_twins_after_a_step():
         assert not learner.sums.any()
 
 
+def test_the_product_is_the_twin_whose_statistics_are_its_own():
+    """Batch normalisation of the twin sees its own batches, of global crops alone, and does not follow the branch's."""
+    method = build(names=("cnn-s", "vit-xs,patch=4"))
+    method(batch(), CLOCK)
+    twin, branch = method.learners[0].twin, method.learners[0].branch
+    kept = {name: one.clone() for name, one in twin.named_buffers() if "running" in name}
+    assert kept
+    assert not any(torch.equal(one, branch.get_buffer(name)) for name, one in kept.items())
+    method.after_step(CLOCK)
+    assert all(torch.equal(one, twin.get_buffer(name)) for name, one in kept.items())
+    products = method.products()["student"].members.values()
+    assert all(one is learner.twin.network for one, learner in zip(products, method.learners, strict=True))
+
+
 def test_without_weights_and_t_heads_it_is_two_dinos():
     alone = {"cross_weights": (0.0, 0.0), "t_head": None}
     pair, dino = build(**alone), build(Dino)
@@ -310,7 +324,10 @@ def test_products_go_on_as_any_network(grey, tmp_path):
     networks = run.numbers["networks"]
     assert set(networks) == {"student1", "student2"}
     assert networks["student1"]["probe_after"] > 30
-    assert 0 <= run.numbers["agreement_after"] <= 100
+    both = [f"file:{tmp_path}/pair/student{number}.safetensors" for number in (1, 2)]
+    (pair, _) = osmose.compare(both, data=grey, part="test")["pairs"]
+    assert 0 < pair["agreement"] < 100
+    assert run.numbers["agreement_after"] == pytest.approx(pair["agreement"])
     page = (tmp_path / "pair" / "report.html").read_text()
     losses, twins = (page.index(title) for title in ("each loss, without its weight", "what they tell, nats"))
     assert losses < page.index("cross1") < twins < page.index("twin/told2")
