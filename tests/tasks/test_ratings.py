@@ -246,6 +246,10 @@ def test_a_matrix_factorisation_teaches_and_learns(projected, rate, ratings):
     [
         (Factors(keepdim=False), "gives outputs of shape [2] for 2 samples: give [2, 1], one row a sample"),
         (
+            Factors(keepdim=False, projected=True),
+            "gives outputs of shape [1] for one rating, where [1, 1] was expected",
+        ),
+        (
             nn.Sequential(Mean(), nn.Linear(1, 5)),
             "gives outputs of shape [1, 5] for one rating, where [1, 1] was expected",
         ),

@@ -255,12 +255,12 @@ class Network(Predictor):
             raise UserError(
                 f"'{self.name}' returns {type(logits).__name__}: give a module that returns its logits alone"
             )
-        if logits.dim() < 2:
-            shape, rows = list(logits.shape), len(x)
-            raise UserError(
-                f"'{self.name}' gives outputs of shape {shape} for {rows} samples: give [{rows}, 1], one row a sample"
-            )
         if not self._head_name:
+            if logits.dim() < 2:
+                shape, rows = list(logits.shape), len(x)
+                raise UserError(
+                    f"'{self.name}' gives outputs of shape {shape} for {rows} samples: give [{rows}, 1], one row a sample"
+                )
             return Outputs(logits.flatten(1), logits.flatten(1), None)
         features, self._seen = self._seen, None
         if features is None:

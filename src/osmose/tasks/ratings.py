@@ -164,7 +164,8 @@ def load_rating_network(name: Any, data: Ratings, *, seed: int = 0, stream: str 
             f"'{network.name}' fails on users and items, int64 [B, 2] ({reason}): give a module that takes them"
         ) from error
     if network.architecture is None:
-        network.num_classes = said.shape[1]  # a module need not end in a linear layer that would tell
+        # A module need not end in a linear layer that would tell.
+        network.num_classes = said.shape[1] if said.dim() == 2 else 0
     return network
 
 
