@@ -225,13 +225,13 @@ class Dino(Method):
         """Collapse ends the run: an epoch in which a twin's answers told nothing any more, or the last of several in which they
         never did."""
         told, self.told = self.told, []
-        for place, (learner, head) in enumerate(itertools.product(self.learners, WATCHED)):
-            if head == "tokens" and learner.branch.t_head is None:
+        for place, (number, head) in enumerate(itertools.product(range(len(self.learners)), WATCHED)):
+            branch = self.learners[number].branch
+            if head == "tokens" and branch.t_head is None:
                 continue
-            who = learner.branch.network.name if head == "mlp" else f"the T-Head of {learner.branch.network.name}"
+            who = branch.network.name if head == "mlp" else f"the T-Head of {branch.network.name}"
             mean = sum(each[place] for each in told) / max(1, len(told))
-            is_map = learner.branch.looks[0].is_map
-            optimiser = self.cnn_optimiser if is_map else self.transformer_optimiser
+            optimiser = self.cnn_optimiser if self.maps[number] else self.transformer_optimiser
             never = self.best[place] < _NOTHING and clock.epoch + 1 >= optimiser.warmup_epochs + _PATIENCE
             alike = f"in epoch {clock.epoch + 1} its twin answered all samples alike ({mean:.1e} nats)"
             if mean < min(_NOTHING, 0.1 * self.best[place]):
