@@ -36,6 +36,11 @@ def check(valid: bool, key: str, value: object, rule: str) -> None:
         raise UserError(f"key '{key}' is {value!r}: set it to {rule}")
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what another library said, or its kind where it said nothing: what a `UserError` quotes."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 _LISTED = 40
 """Names that an error lists at most."""
 

@@ -22,7 +22,7 @@ from osmose.engine.loop import Engine
 from osmose.engine.method import Method
 from osmose.engine.progress import Progress
 from osmose.engine.sharding import unsharded
-from osmose.errors import UserError
+from osmose.errors import UserError, first_line
 from osmose.measure import environment, shares
 from osmose.models.model import Model
 from osmose.processes import together
@@ -99,9 +99,7 @@ def execute(
             cure = "raise accumulate" + (
                 ", lower data.length, or set method.checkpoint_activations" if recipe.is_text else ""
             )
-            raise UserError(
-                f"the GPU's memory is too small for a micro-batch ({str(error).splitlines()[0]}): {cure}"
-            ) from None
+            raise UserError(f"the GPU's memory is too small for a micro-batch ({first_line(error)}): {cure}") from None
         student = _student(engine.method)
         if recipe.sharded:
             student = _gathered(student, task)

@@ -7,7 +7,7 @@ import torch
 from osmose.data.dataset import Dataset
 from osmose.data.views import Views
 from osmose.engine.method import Method
-from osmose.errors import UserError
+from osmose.errors import UserError, first_line
 from osmose.evaluate import predict
 from osmose.models.model import evaluating
 from osmose.models.network import Network
@@ -116,10 +116,9 @@ def _try(who: str, network: Network, data: Dataset) -> None:
     except UserError:
         raise
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{who} fails on images of {'x'.join(map(str, two.inputs.shape))} ({reason}): give a network that takes float32 "
-            "images of this size, or load_model(module, size=...) with the size it takes"
+            f"{who} fails on images of {'x'.join(map(str, two.inputs.shape))} ({first_line(error)}): give a network that takes "
+            "float32 images of this size, or load_model(module, size=...) with the size it takes"
         ) from error
     if network.num_classes and logits.shape != (2, network.num_classes):
         raise UserError(

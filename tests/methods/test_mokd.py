@@ -767,7 +767,7 @@ def test_networks_that_cannot_be_looked_at_are_refused():
         def forward(self, x):
             raise RuntimeError("too small")
 
-    with pytest.raises(UserError, match="fails on images of 12x12 pixels: give larger images"):
+    with pytest.raises(UserError, match=r"fails on images of 12x12 pixels \(too small\): give larger images"):
         looks(load_model(Picky(torch.nn.Linear(2, 2)), channels=1), [(1, 12, 12)])
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from osmose import torchvision_ops
 from osmose.errors import UserError
 from osmose.models import load_model
 from osmose.models.chain import chain
@@ -97,6 +98,7 @@ def test_it_is_the_rest_of_the_network(name):
 
 @pytest.mark.parametrize("family", ["resnet18", "vit"])
 def test_it_is_the_rest_of_a_module_of_torchvision(family):
+    torchvision_ops.install()
     models = pytest.importorskip("torchvision.models", exc_type=ImportError)
     torch.manual_seed(0)
     if family == "vit":
@@ -192,6 +194,26 @@ def test_counts_of_batches_stay():
     Part(network, "blocks.0", "blocks.2", GREY)(torch.rand(2, 16, 14, 14))
     assert torch.equal(norm.num_batches_tracked, before)
     assert norm.momentum == 0.1
+
+
+@pytest.mark.parametrize("family", ["resnet", "vit"])
+def test_it_is_the_rest_of_an_image_classifier_of_transformers(family):
+    torchvision_ops.install()
+    pytest.importorskip("torchvision", exc_type=ImportError)
+    models = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    if family == "vit":
+        sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+        settings = models.ViTConfig(**sizes, image_size=28, patch_size=7, num_channels=1, num_labels=5)
+        body = models.ViTForImageClassification(settings)
+    else:
+        sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 2]}
+        body = models.ResNetForImageClassification(models.ResNetConfig(**sizes, num_channels=1, num_labels=5))
+    network = load_model(body).eval()
+    x = torch.rand(3, *GREY, generator=torch.Generator().manual_seed(1))
+    assert (network.num_classes, network.preprocessing.channels) == (5, 1)
+    assert torch.equal(network(x).logits, body(x).logits)
+    assert_the_rest(network, x)
 
 
 def test_ratings_are_cut_too():

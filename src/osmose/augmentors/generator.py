@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from osmose.augmentors.augmentor import Augmentor
-from osmose.errors import UserError, check
+from osmose.errors import UserError, check, first_line
 from osmose.models.load_generator import load_generator
 
 
@@ -74,7 +74,7 @@ class Generative(Augmentor):
         except Exception as error:
             raise UserError(
                 f"generator '{self.model.name}' fails on images of {'x'.join(map(str, shape))} "
-                f"({(str(error) or type(error).__name__).splitlines()[0]}): it is called as module(x, noise)"
+                f"({first_line(error)}): it is called as module(x, noise)"
             ) from error
         if drawn.shape != x.shape or not drawn.isfinite().all():
             raise UserError(

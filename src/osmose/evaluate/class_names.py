@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from osmose import torchvision_ops
-from osmose.errors import UserError, missing_extra
+from osmose.errors import UserError, first_line, missing_extra
 
 
 def similarities_of(names: Sequence[str], encoder: str) -> Tensor:
@@ -33,7 +33,7 @@ def similarities_of(names: Sequence[str], encoder: str) -> Tensor:
         tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=local)
         model = AutoModel.from_pretrained(encoder, local_files_only=local, use_safetensors=True).eval()
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot load the encoder '{encoder}': {str(error).splitlines()[0]}") from None
+        raise UserError(f"cannot load the encoder '{encoder}': {first_line(error)}") from None
     tokens = tokenizer(list(names), padding=True, return_tensors="pt")
     with torch.no_grad():
         if hasattr(model, "get_text_features"):  # CLIP and its like

@@ -113,7 +113,8 @@ class Interactive(Guided):
             ("state_weight", state_weight),
         ):
             check(0 <= value < math.inf, f"method.{name}", value, "a number of at least 0")
-        if noise and not rounds * interact_weight:
+        self.interacts = bool(rounds and interact_weight)
+        if noise and not self.interacts:
             raise UserError(
                 f"method.noise is {noise:g} and the teacher hears nothing: set method.rounds and method.interact_weight, or no "
                 "noise"
@@ -133,12 +134,11 @@ class Interactive(Guided):
         self.stop_gradient, self.noise, self.relative = stop_gradient, noise, relative
         self.weights = {"interact": interact_weight, "messages": message_weight, "states": state_weight}
         self.message, self.warmup = message, warmup
-        self.interacts = bool(rounds * interact_weight)
         said = {"low": message_weight or state_weight, "high": message_weight}
         self.teacher_says = [level for level in _LEVELS if said[level]]
         self.student_says = [level for level in _LEVELS if said[level] or (self.interacts and level == speak_from)]
         self.communicator_optimiser = communicator_optimiser
-        together = [interact_weight * min(rounds, 1), message_weight, state_weight]
+        together = [float(self.interacts), message_weight, state_weight]
         keys = "method.interact_weight (or rounds), .message_weight and .state_weight"
         require_loss(together if warmup.communicators else [*together, answers.labels, answers.kl], keys)
         if warmup.student:

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from osmose.errors import UserError
+from osmose.errors import UserError, first_line
 from osmose.methods.heads import MLPOutputs, TOutputs
 from osmose.models.chain import ends
 from osmose.models.layout import Layout
@@ -215,35 +216,38 @@ def looks(network: Network, shapes: Sequence[tuple[int, ...]]) -> list[Look]:
     (_, height, width), *others = shapes
     own = network.preprocessing.size or (height, width)
     field = _field(network, shapes[0], own)
-    first = field and _tried(network, field, shapes[0], own)
-    if not first:
-        raise UserError(
-            f"'{network.name}' fails on images of {own[0]}x{own[1]} pixels: give larger images, view.global_size, or another "
-            "network"
-        )
+    first = _tried(network, field, shapes[0], own)
     found = [first]
     for channels, high, wide in others:
         wanted = (max(1, round(high * own[0] / height)), max(1, round(wide * own[1] / width)))
-        found.append(_tried(network, first.field, (channels, high, wide), wanted) or replace(first, enlarged=True))
+        try:
+            found.append(_tried(network, field, (channels, high, wide), wanted))
+        except UserError:
+            found.append(replace(first, enlarged=True))
     return found
 
 
-def _said(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> Outputs | None:
-    """What it says of an image of a shape that is brought to a size; None where its code does not take it."""
+def _said(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> Outputs:
+    """What it says of an image of a shape that is brought to a size.
+
+    Raises:
+        UserError: when its code does not take images of that size.
+    """
     try:
         with evaluating(network):
             images = torch.zeros(1, *shape, device=network.device)
             return network.run(network.prepare(images, size=size))
-    except (RuntimeError, AssertionError, ValueError, TypeError):
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         network.forget()
-        return None
+        raise UserError(
+            f"'{network.name}' fails on images of {size[0]}x{size[1]} pixels ({first_line(error)}): give larger images, "
+            "view.global_size, or another network"
+        ) from error
 
 
-def _field(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> str | None:
-    """Which of its outputs are its tokens; None where its code does not take images of that size."""
+def _field(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> str:
+    """Which of its outputs are its tokens."""
     outputs = _said(network, shape, size)
-    if outputs is None:
-        return None
     if _are_tokens(outputs.tokens):
         return "tokens"
     try:
@@ -252,12 +256,9 @@ def _field(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> s
         last = ""
     if last:
         network.listen([last])
-        try:
-            outputs = _said(network, shape, size)
-        except UserError:  # the layer gives several tensors
-            outputs = None
-        if outputs and _are_tokens(outputs.field(STATES + last)):
-            return STATES + last
+        with suppress(UserError):  # a layer that gives several tensors
+            if _are_tokens(_said(network, shape, size).field(STATES + last)):
+                return STATES + last
     raise UserError(
         f"'{network.name}' shows no feature map or tokens: give a network of the zoo, timm or torchvision, or a module with "
         "timm's methods forward_features, forward_head and get_classifier"
@@ -269,10 +270,8 @@ def _are_tokens(state: Tensor | None) -> bool:
     return state is not None and state.dim() in (3, 4) and len(state) == 1
 
 
-def _tried(network: Network, field: str, shape: tuple[int, ...], size: tuple[int, int]) -> Look | None:
+def _tried(network: Network, field: str, shape: tuple[int, ...], size: tuple[int, int]) -> Look:
     outputs = _said(network, shape, size)
-    if outputs is None:
-        return None
     tokens = outputs.field(field)
     assert tokens is not None, "tried before"
     last, front = field != "tokens" and network.channels_last, getattr(network.body, "num_prefix_tokens", None)

@@ -13,8 +13,10 @@ _CHAINS = (
     (r"stages\.\d+", r"stages\.\d+"),
     (r"layer\d+", r"layer\d+"),
     (r"features\.\d+", r"features\.\d+"),
+    (r"(\w+\.)*vit\.layers\.\d+", r"(\w+\.)*vit\.layers\.\d+"),
+    (r"(\w+\.)*encoder\.stages\.\d+", r"(\w+\.)*encoder\.stages\.\d+"),
 )
-"""What the first of them is called, and what all behind it are: in networks of ratings; in the zoo, timm and torchvision."""
+"""What the first is called, and what all behind it are: in networks of ratings; the zoo, timm, torchvision; transformers."""
 
 
 def chain(network: Network) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import osmose.models.generators
-from osmose.errors import UserError, unknown
+from osmose.errors import UserError, first_line, unknown
 from osmose.models.generator import Generator
 from osmose.models.model import Preprocessing
 from osmose.models.vae import ResidualVAE
@@ -92,7 +92,7 @@ def _read(path: Path, name: str) -> Generator:
         generator.body.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(
-            f"'{path}' does not fit the architecture it names ({str(error).splitlines()[0]}): train it again"
+            f"'{path}' does not fit the architecture it names ({first_line(error)}): train it again"
         ) from None
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise UserError(f"'{path}' holds NaN or infinity: its training diverged; give an earlier file")

@@ -52,7 +52,8 @@ class Network(Predictor):
     """A classifier or regressor with its own preprocessing.
 
     A body with timm's methods `forward_features`, `forward_head` and `get_classifier` is run by them. Of any other
-    module the features are what its last `nn.Linear` reads, or, where it has none, what it gives.
+    module, transformers' image classifiers among them, the features are what its last `nn.Linear` reads, or, where it has
+    none, what it gives.
 
     Args:
         body: maps normalised images [B, channels, H, W], or whole numbers [B, ...], to logits [B, C].
@@ -250,10 +251,11 @@ class Network(Predictor):
         return (x - self.mean) / self.std  # broadcasting repeats a single channel
 
     def _run_plain(self, x: Tensor) -> Outputs:
-        logits = self.body(x)
+        given = self.body(x)
+        logits = getattr(given, "logits", given)  # transformers gives them among other things
         if not isinstance(logits, Tensor):
             raise UserError(
-                f"'{self.name}' returns {type(logits).__name__}: give a module that returns its logits alone"
+                f"'{self.name}' returns {type(given).__name__}: give a module that returns its logits alone"
             )
         if not self._head_name:
             if logits.dim() < 2:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from osmose.errors import UserError, unknown
+from osmose.errors import UserError, first_line, unknown
 from osmose.models.network import Network
 
 _TRIED = 8
@@ -162,7 +162,7 @@ class Part:
             same, cause = False, error
         if same:
             return own
-        reason = f" ({(str(cause) or type(cause).__name__).splitlines()[0]})" if cause else ""
+        reason = f" ({first_line(cause)})" if cause else ""
         raise UserError(
             f"'{self.network.name}' cannot be cut at layer '{self.low}': what comes behind it depends on more than its "
             f"output{reason}; name a layer that everything passes through, such as a whole block or stage"

@@ -16,7 +16,7 @@ from osmose.data.loader import Loader
 from osmose.data.ratings import Ratings, find_ratings, load_ratings
 from osmose.data.split import Split
 from osmose.engine.method import Method
-from osmose.errors import UserError
+from osmose.errors import UserError, first_line
 from osmose.evaluate import outcomes, predict
 from osmose.evaluate.heldout import HeldOutRatings
 from osmose.evaluate.ratings import error_by_genre, root_mean_square
@@ -159,9 +159,8 @@ def load_rating_network(name: Any, data: Ratings, *, seed: int = 0, stream: str 
     except UserError:
         raise
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"'{network.name}' fails on users and items, int64 [B, 2] ({reason}): give a module that takes them"
+            f"'{network.name}' fails on users and items, int64 [B, 2] ({first_line(error)}): give a module that takes them"
         ) from error
     if network.architecture is None:
         # A module need not end in a linear layer that would tell.

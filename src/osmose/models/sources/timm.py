@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from osmose import torchvision_ops
-from osmose.errors import UserError, missing_extra, unknown
+from osmose.errors import UserError, first_line, missing_extra, unknown
 from osmose.models.model import Preprocessing
 from osmose.models.network import Network
 from osmose.models.sources import Request
@@ -21,7 +21,7 @@ def trained(key: str, request: Request) -> Network:
         body = timm.create_model(key, pretrained=True, **arguments)
     except Exception as error:  # the hub's client has many kinds
         raise UserError(
-            f"the weights of 'timm:{key}' cannot be had: {_first_line(error)}; connect to the hub once, or use "
+            f"the weights of 'timm:{key}' cannot be had: {first_line(error)}; connect to the hub once, or use "
             f"'fresh:timm:{key}' or 'file:PATH'"
         ) from error
     return _network(key, body, arguments, request.name, _imagenet_classes(body.num_classes))
@@ -44,7 +44,7 @@ def build(key: str, arguments: dict[str, Any]) -> nn.Module:
         body: nn.Module = timm.create_model(key, **arguments)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
-            f"timm cannot build '{key}' with {arguments}: {_first_line(error)}; change or drop that argument"
+            f"timm cannot build '{key}' with {arguments}: {first_line(error)}; change or drop that argument"
         ) from error
     return body
 
@@ -95,7 +95,3 @@ def _imagenet_classes(num_classes: int) -> tuple[str, ...] | None:
     from timm.data.imagenet_info import ImageNetInfo
 
     return tuple(ImageNetInfo("imagenet-1k").label_names())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
