@@ -16,7 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 import osmose
-from osmose import api, execution, torchvision_ops
+from osmose import api, execution, grid, torchvision_ops
 from osmose.cli import show_transfer
 from osmose.data.batch import Batch
 from osmose.data.crops import Crops
@@ -595,6 +595,32 @@ def test_images_that_are_not_square():
     assert [look.layout.grid for look in method.learners[1].branch.looks] == [(6, 4), (3, 2)]
     assert [look.layout.front for look in method.learners[1].branch.looks] == [0, 0]
     assert method.train()(Batch(torch.arange(4), 0, crops[0][0], None, crops=crops), CLOCK).loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("study", "runs"),
+    [
+        ("mokd-settings", 8),
+        ("mokd-fashion", 21),
+        ("mokd-terms", 21),
+        ("mokd-cifar10", 18),
+        ("mokd-probes", 12),
+        ("mokd-transfer", 24),
+    ],
+)
+def test_packaged_studies_are_whole(study, runs, monkeypatch, tmp_path):
+    """Probes and transfers begin with what the studies before them leave."""
+    (tmp_path / "cifar10").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grid, "check_names", lambda recipes: None)
+    for name in {"mokd-probes": ["mokd-fashion"], "mokd-transfer": ["mokd-probes"]}.get(study, []):
+        for cell in grid.expand(grid.load(name)):
+            (tmp_path / "results" / name / "runs" / cell.name).mkdir(parents=True)
+    cells = grid.expand(grid.load(study))
+    assert len(cells) == len({repr(cell.recipe) for cell in cells}) == runs
+    models = [model for cell in cells for model in (cell.recipe.student, cell.recipe.teacher)]
+    for path in {str(model).split("file:")[1] for model in models if "file:" in str(model)}:
+        assert (tmp_path / path.partition("/student")[0]).is_dir(), path
 
 
 def test_a_finished_stage_is_handed_back(grey, tmp_path):
