@@ -659,6 +659,22 @@ def test_a_member_that_no_stage_makes_is_found_first(grey, tmp_path, student, sa
     assert not (tmp_path / "run").exists()
 
 
+def test_networks_are_evaluated_at_the_size_of_their_global_crops(grey, tmp_path):
+    """A CNN, which takes any size, a transformer, which is built for one, and a module of the user's."""
+    students = [PAIR[0], "fresh:zoo:vit-m,patch=4", network("cnn-s").body]
+    for number, student in enumerate(students):
+        output = tmp_path / f"run{number}"
+        given = {"data": grey, "student": student, "output": output, **RUN, "view": {"global_size": 8, "local_size": 4}}
+        result = osmose.transfer(**given, method=DINO)
+        assert result.student.body[0].preprocessing.size == (8, 8)
+        again = osmose.transfer(**given, method=DINO)  # finished
+        assert again.student.body[0].preprocessing.size == (8, 8)
+        assert again.numbers["neighbours_after"] == result.numbers["neighbours_after"]
+    small, large = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 12, 12)
+    kept = load_model(f"file:{tmp_path / 'run0'}")
+    assert kept(large).tokens.shape == kept(small).tokens.shape
+
+
 def test_modules_learn_side_by_side_through_the_api(grey, tmp_path):
     modules = [network("cnn-s").body, network("vit-xs,patch=4").body]
     given = {"data": grey, "student": modules, "output": tmp_path / "run", **RUN, "method": MOKD}

@@ -1,12 +1,12 @@
 """What every model has: a body, a name, a digest, and a way onto the disk and back."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from json import dumps
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +110,14 @@ class Preprocessing:
     size: tuple[int, int] | None = None
     crop_ratio: float = 1.0
     interpolation: str = "bilinear"
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """That of which `plain` is the JSON."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
+        }
+        return cls(**values)
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.channels:

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,7 +22,7 @@ from osmose.errors import UserError
 from osmose.evaluate.features import features
 from osmose.models import load_model
 from osmose.models.backbones import Backbones
-from osmose.models.model import Model
+from osmose.models.model import Model, Preprocessing
 from osmose.models.network import Network, last_linear
 from osmose.pair_check import check_input
 from osmose.recipe import Data, Recipe
@@ -46,14 +46,17 @@ class BackboneTask(NetworkTask):
     def gather(cls, recipe: Recipe, modules: Modules, products: Products) -> Self:
         assert isinstance(recipe.data, Data)
         data = load_data(**vars(recipe.data))
-        wanted: dict[str, Any] = {"channels": data.channels, "image_size": data.image_size, "seed": recipe.seed}
+        seen = recipe.view.sizes(data.image_size)[0] if isinstance(recipe.view, Crops) else data.image_size
+        wanted: dict[str, Any] = {"channels": data.channels, "image_size": seen, "seed": recipe.seed}
         networks = []
         for number, name in enumerate(recipe.students):
             again = recipe.students[:number].count(name)
             stream = f"student{f'#{again}' if again else ''}/init"
             given = modules.get(_role(recipe, number), name)
-            networks.append(_headless(given, products, stream=stream, **wanted))
-            networks[-1].name = name
+            network = _headless(given, products, stream=stream, **wanted)
+            network.name = name
+            network.preprocessing = _of_crops(network, seen, data.image_size)
+            networks.append(network)
         teachers = {
             role: load_model(
                 copy.deepcopy(modules[role]) if role in modules else placed(name, products),
@@ -78,8 +81,11 @@ class BackboneTask(NetworkTask):
             role = _role(recipe, number)
             path = folder / f"{role}.safetensors"
             if role in modules:
-                networks.append(_headless(modules[role], {}, channels=read_about(path)["preprocessing"]["channels"]))
-                networks[-1].restore(path)
+                found = Preprocessing.of(read_about(path)["preprocessing"])
+                network = _headless(modules[role], {}, channels=found.channels)
+                network.preprocessing = found
+                network.restore(path)
+                networks.append(network)
             else:
                 networks.append(load_model(f"file:{path}"))
         return Backbones(networks)
@@ -159,6 +165,13 @@ class BackboneTask(NetworkTask):
 
 def _role(recipe: Recipe, number: int) -> str:
     return "student" if len(recipe.students) == 1 else f"student{number + 1}"
+
+
+def _of_crops(network: Network, seen: tuple[int, int], images: tuple[int, int]) -> Preprocessing:
+    """What a network expects that trains on crops of a size: one that takes any is evaluated at the size of its crops."""
+    assert network.preprocessing is not None, "of images"
+    any_size = network.preprocessing.size is None and seen != images
+    return replace(network.preprocessing, size=seen) if any_size else network.preprocessing
 
 
 def _headless(name: Any, products: Products, **wanted: Any) -> Network:

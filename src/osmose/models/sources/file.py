@@ -48,14 +48,11 @@ def read(path: Path, name: str) -> Network:
     except UserError as error:
         raise UserError(f"the architecture that '{path}' names cannot be built: {error}") from error
     _fill(body, tensors, path)
-    preprocessing: dict[str, Any] | None = about["preprocessing"] and {
-        key: tuple(value) if isinstance(value, list) else value for key, value in about["preprocessing"].items()
-    }
     network = Network(
         body,
         name=name,
         architecture=architecture,
-        preprocessing=Preprocessing(**preprocessing) if preprocessing else None,
+        preprocessing=Preprocessing.of(about["preprocessing"]) if about["preprocessing"] else None,
         classes=None if about["classes"] is None else tuple(about["classes"]),
         num_classes=about["num_classes"],
     )
