@@ -1,7 +1,6 @@
 """`file:PATH`: weights that `Network.save` wrote, or a run's folder with its student."""
 
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
