@@ -1,8 +1,8 @@
 """Osmose moves knowledge between trained neural networks.
 
 `transfer` teaches a student what a teacher knows; `run` executes a recipe; `study` runs a grid of them; `compare` tells what
-models know that others do not; `load_model` and
-`load_data` give networks and data by name. `osmose.targets` and `osmose.losses` are for loops of one's own.
+models know that others do not; `load_model`, `load_data` and
+`load_ratings` give networks and data by name. `osmose.targets` and `osmose.losses` are for loops of one's own.
 """
 
 from importlib import import_module
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from osmose.api import Result, run, study, transfer
     from osmose.comparison import compare
-    from osmose.data import load_data
+    from osmose.data import load_data, load_ratings
     from osmose.errors import UserError
     from osmose.models import load_model
 
@@ -24,11 +24,12 @@ _HOMES = {
     "compare": "osmose.comparison",
     "Result": "osmose.api",
     "load_data": "osmose.data",
+    "load_ratings": "osmose.data",
     "load_model": "osmose.models",
     "UserError": "osmose.errors",
 }
 
-__all__ = ["Result", "UserError", "compare", "load_data", "load_model", "run", "study", "transfer"]
+__all__ = ["Result", "UserError", "compare", "load_data", "load_model", "load_ratings", "run", "study", "transfer"]
 
 
 def __getattr__(name: str) -> Any:

@@ -67,6 +67,18 @@ def test_a_run_learns_and_measures_what_a_loop_measures(rate, ratings):
     assert (result.folder / "report.html").exists()
 
 
+def test_a_saved_network_is_asked_for_a_users_rating_of_an_item(rate, ratings):
+    """By their own numbers, as the guide has it; both are numbered from 1 in the file."""
+    result = rate()
+    data = osmose.load_ratings(ratings)
+    network = osmose.load_model(f"file:{result.folder}").eval()
+    pair = torch.tensor([[data.users.index("4"), data.items.index("8")]])
+    assert pair.tolist() == [[3, 7]]
+    said = network.answer(pair)
+    assert said.shape == (1, 1)
+    assert 1 < said < 5
+
+
 def test_the_network_says_what_its_formula_says(ratings):
     data = load_ratings(ratings)
     facts = {"users": 30, "items": 20, "genres": 3, "features": data.features, "tables": data.tables, "mean": 3.0}

@@ -26,7 +26,8 @@ class Ratings:
 
     Attributes:
         name: the name they were loaded by.
-        users: how many users there are.
+        users: the users' own numbers or names; a user's place here is what networks take.
+        items: the items', likewise.
         features: float32 [items, genres], 1 where an item is of a genre.
         genres: the genres' names, in order.
         tables: digest of all users and items, in order, of the features, and of the test and held-out parts: networks that were
@@ -38,7 +39,8 @@ class Ratings:
     """
 
     name: str
-    users: int
+    users: tuple[str, ...]
+    items: tuple[str, ...]
     features: Tensor
     genres: tuple[str, ...]
     tables: str
@@ -98,7 +100,8 @@ def load_ratings(
 
     return Ratings(
         name,
-        len(table.users),
+        table.users,
+        table.items,
         table.features,
         table.genres,
         _digest(table, tested, everything[:0] if held is None else held),

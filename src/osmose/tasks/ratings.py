@@ -136,7 +136,7 @@ def load_rating_network(name: Any, data: Ratings, *, seed: int = 0, stream: str 
     """
     assert data.train.labels is not None
     facts = {
-        "users": data.users,
+        "users": len(data.users),
         "items": len(data.features),
         "genres": len(data.genres),
         "features": data.features,
@@ -155,7 +155,7 @@ def load_rating_network(name: Any, data: Ratings, *, seed: int = 0, stream: str 
         )
     try:
         with evaluating(network):
-            said = network(torch.tensor([[0, 0], [data.users - 1, len(data.features) - 1]])).logits
+            said = network(torch.tensor([[0, 0], [len(data.users) - 1, len(data.items) - 1]])).logits
     except UserError:
         raise
     except Exception as error:
