@@ -238,6 +238,8 @@ def test_what_a_killed_process_was_writing_is_gone(execute, after_step, tmp_path
     kept = tmp_path / "run" / "my.part"
     for half in (*halves, kept):
         half.write_bytes(b"half")
+    halves.append(tmp_path / "run" / "student.55.part")
+    halves[-1].mkdir()
     execute(tmp_path / "run")
     assert not any(half.exists() for half in halves)
     assert kept.exists()
@@ -321,6 +323,19 @@ def test_fresh_runs_it_again(execute, tmp_path):
     (tmp_path / "run" / "result.json").write_text('{"mark": 1}')
     assert execute(tmp_path / "run").numbers == {"mark": 1}
     assert execute(tmp_path / "run", fresh=True).numbers["accuracy_after"] == first.numbers["accuracy_after"]
+
+
+@pytest.mark.parametrize(
+    "name", ["photo.png", "model.safetensors", "student.safetensors", "metrics.jsonl", "result.json"]
+)
+@pytest.mark.parametrize("fresh", [False, True])
+def test_files_that_no_run_made_are_left_alone(execute, tmp_path, name, fresh):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(
+        UserError, match=f"holds '{name}', which no run made and this one might write over: give another"
+    ):
+        execute(tmp_path, fresh=fresh)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {name: "mine"}
 
 
 def test_fresh_with_a_mistake_loses_nothing(execute, left, tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,9 +42,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: when it cannot be written; what was at `path` is still there.
     """
-    part, old = (path.with_name(f"{path.name}.{end}") for end in ("part", "old"))
-    for left in (part, old):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    _tidy(path)
+    part, old = (path.with_name(f"{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     part.mkdir(parents=True)
     try:
         yield part
@@ -53,9 +53,33 @@ def whole_folder(path: Path) -> Iterator[Path]:
             path.rename(old)
         part.rename(path)
         sync_folder(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
+        for rest in (part, old):
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def _tidy(path: Path) -> None:
+    """Put back what a process that was killed had moved away from `path`, and remove what it was writing."""
+    marked = re.compile(rf"{re.escape(path.name)}\.(\d+)\.(part|old)")
+    for left in [*path.parent.glob("*.[0-9]*.part"), *path.parent.glob("*.[0-9]*.old")]:
+        found = marked.fullmatch(left.name)
+        if found and left.is_dir() and not _runs(int(found[1])):
+            if found[2] == "old" and not path.exists():
+                left.rename(path)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def folder_name(key: Mapping[str, Any]) -> str:

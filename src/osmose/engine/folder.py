@@ -16,12 +16,11 @@ from osmose.files import cannot_write, write_atomically
 
 Plain = dict[str, Any]
 
-_MODELS = ("student", "student-chosen")
-"""Folders that a run writes, which may be somebody's models elsewhere."""
 _OWN = (
     "result.json",
     "passages.json",
-    *_MODELS,
+    "student",
+    "student-chosen",
     "student*.part",
     "student*.old",
     "metrics.jsonl",
@@ -33,7 +32,8 @@ _OWN = (
     "report.html",
     "recipe.yaml",
 )
-"""What a run leaves, in the order in which it is discarded: while anything is there, the recipe still says of what."""
+"""What a run leaves, in the order in which it is discarded: while anything is there, the recipe still says of what. Where no
+recipe is it is somebody else's."""
 
 
 _NAMED = 6
@@ -54,8 +54,8 @@ class RunFolder:
         completed: gives a saved recipe the keys that it lacks because an earlier version saved it.
 
     Raises:
-        UserError: on entering, when the folder cannot be written, is in use by another process, or holds the run of another
-            recipe (the difference is named).
+        UserError: on entering, when the folder cannot be written, is in use by another process, holds files that a run would
+            write and none did, or holds the run of another recipe (the difference is named).
     """
 
     def __init__(
@@ -78,6 +78,11 @@ class RunFolder:
 
     def _take(self) -> None:
         self._new = not self.path.exists()
+        saved = self.path / "recipe.yaml"
+        if not saved.exists() and (foreign := self._own()):
+            raise UserError(
+                f"{self.path} holds '{foreign[0].name}', which no run made and this one might write over: give another --output"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / "lock").open("a")
@@ -91,13 +96,6 @@ class RunFolder:
             raise UserError(
                 f"{self.path} is in use by another process: wait for it, or give another --output"
             ) from None
-        saved = self.path / "recipe.yaml"
-        foreign = [name for name in _MODELS if (self.path / name).exists()]
-        if foreign and not saved.exists():
-            self._lock.close()
-            raise UserError(
-                f"{self.path} holds '{foreign[0]}', which no run made and this one would write: give another --output"
-            )
         if saved.exists() and not self.fresh:
             self._compare(self.completed(yaml.safe_load(saved.read_text())))
 
@@ -110,7 +108,7 @@ class RunFolder:
             self._new = False
             for place in (self.path, self.checkpoints, self.path / "frozen"):
                 for part in place.glob("*.[0-9]*.part"):  # of a process that was killed while it wrote
-                    part.unlink()
+                    _remove(part)
         self.fresh = False
 
     def __exit__(
@@ -164,12 +162,13 @@ class RunFolder:
                 os.fsync(file.fileno())
         return self.metrics.stat().st_size
 
+    def _own(self) -> list[Path]:
+        """What is there of all that a run leaves, in the order in which it is discarded."""
+        return [found for pattern in _OWN for found in sorted(self.path.glob(pattern))]
+
     def _clear(self) -> None:
-        for path in (found for pattern in _OWN for found in self.path.glob(pattern)):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        for path in self._own():
+            _remove(path)
 
     def _compare(self, saved: dict[str, Any]) -> None:
         changed = differences(saved, self.recipe)
@@ -178,6 +177,13 @@ class RunFolder:
                 f"{self.path} holds a run of another recipe ({changed}): "
                 "give another --output, or --fresh to discard it"
             )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def differences(old: Any, new: Any) -> str:
