@@ -162,6 +162,7 @@ class SlowWeights(Supervised):
         self.slow = copy.deepcopy(student).requires_grad_(False)
         self.seen = []
 
+    @torch.no_grad()
     def after_step(self, clock):
         self.seen.append([parameter.detach().clone() for parameter in self.student.parameters()])
         for slow, fast in zip(self.slow.parameters(), self.student.parameters(), strict=True):
@@ -293,6 +294,20 @@ def test_a_crash_while_the_result_is_measured(execute, left, undisturbed, monkey
     assert left(tmp_path / "run") == undisturbed()
 
 
+def test_a_checkpoint_of_another_method_is_one_line_and_nothing_is_lost(execute, after_step, tmp_path):
+    after_step(9, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        execute(tmp_path / "run")
+    (newest,) = (tmp_path / "run" / "checkpoints").glob("step-000000009.ckpt")
+    state = checkpoint.load(newest)
+    state["method"]["earlier"] = torch.zeros(1)
+    checkpoint.save(newest.parent, 9, state)
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"step-000000009.ckpt does not fit this method, .* start anew with --fresh$"):
+        execute(tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
 def test_a_plateau_that_ended_the_run_stays_ended_after_a_crash(execute, left, monkeypatch, metrics, tmp_path):
     changes = {
         "epochs": 30,
@@ -323,6 +338,16 @@ def test_fresh_runs_it_again(execute, tmp_path):
     (tmp_path / "run" / "result.json").write_text('{"mark": 1}')
     assert execute(tmp_path / "run").numbers == {"mark": 1}
     assert execute(tmp_path / "run", fresh=True).numbers["accuracy_after"] == first.numbers["accuracy_after"]
+
+
+@pytest.mark.parametrize("method", ["momentum", {"name": "supervised", "train": "head"}])
+def test_a_result_trains_whole_in_the_next_run(plain, tmp_path, method):
+    """Whatever the method before trained of it."""
+    first = api.transfer(output=tmp_path / "first", **{**plain(), "method": method})
+    assert all(parameter.requires_grad for parameter in first.student.parameters())
+    second = api.transfer(output=tmp_path / "second", **{**plain(), "student": first.student})
+    for one, two in zip(first.student.parameters(), second.student.parameters(), strict=True):
+        assert not torch.equal(one, two)
 
 
 @pytest.mark.parametrize(
@@ -544,7 +569,8 @@ def test_a_place_that_cannot_be_written_is_one_line(execute, tmp_path):
 
 def test_plateau_without_heldout_samples_is_one_line(execute, tmp_path):
     with pytest.raises(
-        UserError, match=r"^schedule plateau needs held-out samples, idx:.* has none: set data\.heldout$"
+        UserError,
+        match=r"^schedule plateau needs held-out samples with labels, idx:.* has none: set data\.heldout or",
     ):
         execute(tmp_path / "run", data={"heldout": 0.0}, method={"optimiser": {"schedule": "plateau"}})
 

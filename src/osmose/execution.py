@@ -4,7 +4,7 @@ import copy
 import io
 import resource
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +56,7 @@ def execute(
     quiet: bool = False,
     modules: Modules | None = None,
     products: Mapping[str, Path] | None = None,
+    begins: Callable[[], None] = lambda: None,
 ) -> Result:
     """Run a recipe in the folder `output`: begin, go on after an interruption, or hand back the finished result.
 
@@ -66,6 +67,7 @@ def execute(
         quiet: show no progress.
         modules: networks that take the place of the recipe's names.
         products: the run folders whose students the names `$NAME` in the recipe stand for.
+        begins: called where nothing is wrong with the recipe, before anything is written of it.
 
     Raises:
         UserError: for everything that a user can mend; before any long work starts, where it can be known.
@@ -87,9 +89,11 @@ def execute(
             return Result(find_task(recipe).product(recipe, output, modules).eval(), finished, output)
         with together(fabric):
             task = gather(recipe, modules, products or {})
+            trains = {name: parameter.requires_grad for name, parameter in task.student.named_parameters()}
             if not fresh:
                 _restore_unnamed(task, output)
             engine = prepare(recipe, task, folder, fabric, progress)
+            begins()
             folder.begin()
             if first:
                 _keep_unnamed(task, output)
@@ -105,11 +109,12 @@ def execute(
             student = _gathered(student, task)
         with together(fabric):
             if first:
-                students = {"after": student, **_chosen_student(student, chosen, recipe.epochs)}
+                epoch = recipe.epochs if engine.step == engine.clock().total else chosen.epoch
+                students = {"after": student, **_chosen_student(student, chosen, epoch)}
                 for model in students.values():
                     model.settle()
                 for name, product in {**engine.method.products(), "student": student}.items():
-                    product.save(output / (name + product.suffix), epoch=recipe.epochs)
+                    product.save(output / (name + product.suffix), epoch=epoch)
                 if "chosen" in students:
                     students["chosen"].save(output / f"student-chosen{student.suffix}", epoch=chosen.epoch)
                 measured = task.measure(students, fabric.device)
@@ -125,6 +130,8 @@ def execute(
                 engine.method.draw(output, few)
                 folder.finish({**numbers, "seconds": round(engine.seconds, 1), "environment": environment(fabric)})
                 report_run(output)
+        for name, parameter in student.named_parameters():  # as it came, whatever the method trained of it
+            parameter.detach_().requires_grad_(trains.get(name, parameter.is_floating_point()))
         return Result(student.cpu().eval(), folder.result() or {}, output)
 
 
@@ -175,10 +182,12 @@ def prepare(
     assert not any(module.training for one in frozen.values() for module in one.network.modules()), (
         "frozen, yet training"
     )
-    engine = Engine(fabric, method, feed, settings, folder, frozen=frozen, progress=progress)
-    engine.evaluate = task.score(lambda: _student(method), fabric)
+    score = task.score(lambda: _student(method), fabric)
+    engine = Engine(fabric, method, feed, settings, folder, evaluate=score, frozen=frozen, progress=progress)
     if engine.evaluate is None and any(player.plateau for player in engine.players.values()):
-        raise UserError(f"schedule plateau needs held-out samples, {recipe.data.name} has none: set data.heldout")
+        raise UserError(
+            f"schedule plateau needs held-out samples with labels, {recipe.data.name} has none: set data.heldout or data.labelled"
+        )
     method.moving(engine.clock())  # a method may refuse a run of this length
     for note in notes:
         progress.message(f"note: {note}")
@@ -297,7 +306,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
 
 
 def seconds_per_step(engine: Engine, limit: float = 5.0) -> float:
-    """Seconds an optimiser step takes, from up to 20 or `limit` seconds of them after a first one."""
+    """Seconds an optimiser step takes, from up to 20 or `limit` seconds of them after a first one, or from an only one."""
     shards = engine.feed.epoch(0, 0, engine.mine)
 
     def now() -> float:
@@ -305,9 +314,12 @@ def seconds_per_step(engine: Engine, limit: float = 5.0) -> float:
             torch.cuda.synchronize()
         return time.monotonic()
 
-    engine.train_step(shards)
     started = now()
-    taken, most = 0, min(20, len(engine.feed) - 1)
+    engine.train_step(shards)
+    most = min(20, len(engine.feed) - 1)
+    if not most:
+        return now() - started
+    started, taken = now(), 0
     while taken < most and time.monotonic() - started < limit:
         engine.train_step(shards)
         taken += 1

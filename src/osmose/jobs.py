@@ -115,6 +115,7 @@ def execute(
     results = {name: numbers for name in recipes if (numbers := result(folder / name)) is not None}
     waiting = [name for name in recipes if name not in results]
     running: dict[str, Process] = {}
+    said: dict[str, int] = {}
     failed: dict[str, str] = {}
     board = _Board(len(recipes), len(waiting), quiet=quiet)
     with board.bar, interruptions() as asked:
@@ -122,6 +123,8 @@ def execute(
             while (waiting or running) and not asked():
                 while waiting and len(running) < jobs:
                     name = waiting.pop(0)
+                    log = _log(folder / name)
+                    said[name] = log.stat().st_size if log.exists() else 0
                     running[name] = start(recipes[name], folder / name, lock)
                 for name, process in list(running.items()):
                     code = process.poll()
@@ -134,7 +137,7 @@ def execute(
                         update(results)
                         board.ended(f"{name}: {_outcome(numbers)}")
                     else:
-                        failed[name] = _reason(code, _log(folder / name))
+                        failed[name] = _reason(code, _log(folder / name), said[name])
                         board.ended(f"{name} failed: {failed[name]}")
                 board.show(len(running))
                 time.sleep(_POLL)
@@ -199,11 +202,11 @@ def _log(folder: Path) -> Path:
     return folder.with_name(folder.name + ".log")
 
 
-def _reason(code: int, log: Path) -> str:
+def _reason(code: int, log: Path, earlier: int) -> str:
+    """Why a run ended, by what its log has behind the `earlier` bytes of other attempts."""
     if code < 0:
         return f"ended by signal {-code}"
-    lines = (
-        [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-    )
+    text = log.read_bytes()[earlier:].decode(errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     own = [line for line in lines if line.startswith("osmose: ")]
     return (own or lines or [f"exit code {code}, nothing said"])[-1].removeprefix("osmose: ")

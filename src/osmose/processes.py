@@ -42,18 +42,18 @@ def together(fabric: Fabric) -> Iterator[None]:
     Every process of the run must come through the block.
 
     Raises:
-        UserError: what was raised in the block.
-        SystemExit: in another process.
+        BaseException: what was raised in the block.
+        SystemExit: in another process; and instead of a `UserError` that an earlier one tells.
     """
-    mistake: UserError | None = None
+    failed: BaseException | None = None
     try:
         yield
-    except UserError as error:
-        mistake = error
+    except BaseException as error:
+        failed = error
     rank, count = fabric.global_rank, fabric.world_size
-    speaks = count - int(all_reduce(torch.tensor(0 if mistake is None else count - rank), "max"))
-    if mistake is not None and speaks == rank:
-        raise mistake
+    speaks = count - int(all_reduce(torch.tensor(0 if failed is None else count - rank), "max"))
+    if failed is not None and (speaks == rank or not isinstance(failed, UserError)):
+        raise failed
     if speaks < count:
         raise SystemExit(2)
 

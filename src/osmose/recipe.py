@@ -295,8 +295,8 @@ def load(name: str) -> Plain:
     Raises:
         UserError: when there is no such file or recipe, or it is not a YAML mapping.
     """
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml") or path.exists():
+    path, texts = Path(name), packaged()
+    if path.suffix in (".yaml", ".yml") or (path.exists() and name not in texts):
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
@@ -304,7 +304,6 @@ def load(name: str) -> Plain:
                 f"cannot read recipe {path}: {error}; see `osmose show recipes` for packaged ones"
             ) from None
     else:
-        texts = packaged()
         if name not in texts:
             raise unknown("recipe", name, texts)
         text = texts[name]
@@ -320,7 +319,7 @@ def defaults(changes: Mapping[str, Any]) -> Plain:
     Raises:
         UserError: when the data set is unknown or its folder missing.
     """
-    default = load("default")
+    default = _mapping(packaged()["default"], "default")
     data, method = (_name(changes.get(key)) for key in ("data", "method"))
     if data and data.startswith(TEXT):
         return {"method": "language"}

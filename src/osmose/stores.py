@@ -120,7 +120,7 @@ def remove(store: Path, keys: Iterable[str]) -> list[str]:
         UserError: when there is no store or no such key.
     """
     there = {folder.name: folder for folder, _ in _networks(store)}
-    wanted = list(there) if "all" in (asked := list(keys)) else asked
+    wanted = list(there) if "all" in (asked := list(dict.fromkeys(keys))) else asked
     for key in wanted:
         if key not in there:
             raise UserError(f"there are no signals '{key}' in {store}: osmose signals list {store} shows the keys")

@@ -1,5 +1,6 @@
 """The user's own Python files, run before anything else so that they can register methods, targets, models and data."""
 
+import hashlib
 import importlib.util
 import sys
 import traceback
@@ -18,7 +19,8 @@ def import_file(path: str | Path) -> None:
         UserError: when there is no such file, or what its code raised, with the line.
     """
     file = Path(path).resolve()
-    spec = importlib.util.spec_from_file_location(f"osmose_user_{file.stem}", file)
+    digest = hashlib.sha256(str(file).encode()).hexdigest()[:8]  # two files may have one stem
+    spec = importlib.util.spec_from_file_location(f"osmose_user_{file.stem}_{digest}", file)
     if spec is None or spec.loader is None or not file.is_file():
         raise UserError(f"cannot import {path}: there is no such Python file; give the path of a .py file")
     module = importlib.util.module_from_spec(spec)

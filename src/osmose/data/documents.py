@@ -89,9 +89,9 @@ def split_documents(
             f"{name} has {parts['train'].count} documents for {1 + len(missing)} parts, training, held-out and test part: give "
             "more, say by data.separator what divides a file, or name files train..., valid... and test..."
         )
-    for part, share in missing:
+    for left, (part, share) in zip(range(len(missing), 0, -1), missing, strict=True):
         whole = parts["train"]
-        count = min(max(1, round(whole.count * share)), whole.count - len(missing))
+        count = min(max(1, round(whole.count * share)), whole.count - left)
         apart = torch.zeros(whole.count, dtype=torch.bool)
         apart[torch.randperm(whole.count, generator=generator(split_seed, f"text/{part}"))[:count]] = True
         parts["train"], parts[part] = whole.subset((~apart).tolist()), whole.subset(apart.tolist())

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from osmose.engine.method import Method
-from osmose.engine.sharding import unsharded
+from osmose.engine.sharding import spread, unsharded
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Chosen:
         weights: for each product its tensors by name, on the CPU, in the process that keeps them.
         waited: epochs since then or since the last reduction of the schedule "plateau".
         reductions: how often that schedule has lowered the rate.
-        method: for that schedule the method's whole state after the best epoch; else empty.
+        method: for that schedule the method's whole state after the best epoch, in every process; else empty.
     """
 
     score: float = float("-inf")
@@ -44,12 +44,12 @@ class Chosen:
                 for name, weights in products.items()
                 if keep
             }
-            self.method = copy.deepcopy(method.state_dict()) if whole else {}
+            self.method = copy.deepcopy(unsharded(method.state_dict())) if whole else {}
 
     def reduce(self, method: Method, optimisers: Mapping[str, Optimizer]) -> None:
         """One reduction of the schedule "plateau": every network is as after the best epoch, and the optimisers start anew."""
         self.reductions += 1
         self.waited = 0
-        method.load_state_dict(self.method)
+        method.load_state_dict(spread(self.method, method.state_dict()))
         for optimiser in optimisers.values():
             optimiser.state.clear()

@@ -23,7 +23,7 @@ from osmose.engine.optimiser import Player, at, clip_each
 from osmose.engine.progress import Progress
 from osmose.engine.settings import Training
 from osmose.engine.sharding import finite, gathered, spread, spread_optimiser, unsharded
-from osmose.errors import UserError
+from osmose.errors import UserError, first_line
 from osmose.processes import all_reduce, together
 from osmose.signals import Speaker
 
@@ -101,8 +101,8 @@ class Engine:
 
         Raises:
             Interrupted: on SIGTERM or SIGINT, after a checkpoint was written.
-            UserError: when the loss or the weights are no longer finite, or a checkpoint cannot be written; the checkpoints
-                from before are kept.
+            UserError: when the loss or the weights are no longer finite, a checkpoint or a line of metrics cannot be written, or
+                what is to be gone on from has changed; the checkpoints from before are kept.
         """
         self._restore()
         self._started = time.monotonic() - self.seconds
@@ -215,7 +215,8 @@ class Engine:
             self.moving = moving
 
     def _write(self, line: dict[str, Any]) -> None:
-        self.folder.write(line)
+        with together(self.fabric):
+            self.folder.write(line)
         self.progress.show(line)
 
     def _save(self) -> None:
@@ -243,18 +244,25 @@ class Engine:
         if step is None:
             self.folder.rewind(0)
             return
-        state = state or checkpoint.load(checkpoint.path_of(folder, step))
-        for name, digest in state["frozen"].items():
-            if self._digests().get(name) != digest:
+        with together(self.fabric):
+            state = state or checkpoint.load(checkpoint.path_of(folder, step))
+            for name, digest in state["frozen"].items():
+                if self._digests().get(name) != digest:
+                    raise UserError(
+                        f"the weights of '{name}' are not the ones this run started with: "
+                        "bring them back, or start anew with --fresh"
+                    )
+            try:
+                self.method.load_state_dict(spread(state["method"], self.method.state_dict()))
+            except RuntimeError as error:
                 raise UserError(
-                    f"the weights of '{name}' are not the ones this run started with: "
-                    "bring them back, or start anew with --fresh"
-                )
-        self.method.load_state_dict(spread(state["method"], self.method.state_dict()))
+                    f"{checkpoint.path_of(folder, step)} does not fit this method, perhaps it is of another version "
+                    f"({first_line(error)}): start anew with --fresh"
+                ) from error
+            self.folder.rewind(state["metrics"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(spread_optimiser(state["optimisers"][name], self.parameters[name]))
         self.step, self.seconds = state["step"], state["seconds"]
         self.meter.restore(state["meter"], self.fabric.device)
         self.chosen = Chosen(**state["chosen"])
-        self.folder.rewind(state["metrics"])
         self.progress.message(f"resumed at step {self.step} of {self.clock().total}")

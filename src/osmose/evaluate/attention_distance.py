@@ -31,7 +31,8 @@ def attention_distances(network: Network, split: Split, *, batch_size: int = 250
         batch_size: images in one forward pass.
 
     Returns:
-        A number a layer, in order; empty where the network has neither attention nor maps in layers of a known family.
+        A number a layer, in order; empty where the network has neither attention nor maps in layers of a known family that
+        all run and give one tensor.
     """
     attention = {
         f"{name}.qkv": module
@@ -48,7 +49,14 @@ def attention_distances(network: Network, split: Split, *, batch_size: int = 250
     with evaluating(network):
         for rows in torch.arange(len(split)).split(batch_size):
             images = Views.plain(split.inputs.read(rows).to(network.device))
-            states = network(images).states
+            try:
+                states = network(images).states
+            except UserError:  # a layer gives several tensors
+                states = {}
+            if not states.keys() >= set(layers):
+                network.forget()
+                network.quiet()
+                return []
             sides = network.prepare(images[:1]).shape[-2:]
             for place, path in enumerate(layers):
                 state = states[path].float()

@@ -81,7 +81,7 @@ def text_numbers(scores: Tensor, passages: Passages) -> dict[str, float]:
     return {
         "tokens": tokens,
         "loss": nats / tokens,
-        "perplexity": math.exp(nats / tokens),
+        "perplexity": math.exp(min(700.0, nats / tokens)),
         "word_perplexity": math.exp(min(700.0, nats / max(1, passages.words))),
         "bits_per_byte": nats / math.log(2) / max(1, passages.bytes),
         "token_accuracy": 100 * scores[1].double().sum().item() / tokens,

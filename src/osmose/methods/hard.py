@@ -231,7 +231,7 @@ class Hard(Method):
     @torch.no_grad()
     def _watch(self, error: Tensor, x: Tensor, augmented: Tensor) -> None:
         """Add up what `after_step` looks at: micro-batches, the error, and how much x~ and x differ between samples."""
-        spread = [images.float().flatten(1).var(0).mean() for images in (augmented, x)]
+        spread = [images.float().flatten(1).var(0, unbiased=False).mean() for images in (augmented, x)]
         self.watched += torch.stack([torch.ones_like(error), error, *spread])
 
     def after_step(self, clock: Clock) -> None:
@@ -242,7 +242,7 @@ class Hard(Method):
         if before is None:
             return
         count, error, augmented, plain = before
-        if not augmented > 1e-8 * plain:
+        if not math.isfinite(augmented) or augmented < 1e-8 * plain:  # one sample a micro-batch tells nothing
             raise stop(
                 f"the augmentor collapsed at step {clock.step}: its outputs are "
                 f"{'the same for all inputs' if augmented == augmented else 'no longer finite'}; lower "
@@ -279,7 +279,7 @@ class Hard(Method):
         """Go on from what `get_extra_state` gave."""
         device = self.watched.device
         for name in _KEPT:
-            setattr(self, name, state.get(name, getattr(self, name)))  # one that an earlier version did not know stays
+            setattr(self, name, state[name])
         self.pool = [{name: value.to(device) for name, value in kept.items()} for kept in state["pool"]]
         self.late.restore(state["late"])
 

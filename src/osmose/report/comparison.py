@@ -90,18 +90,13 @@ def _against_difference(pairs: Sequence[Mapping[str, Any]], uniform: float) -> S
     x = "accuracy of the teacher less the student's, points"
     flips = [(pair["accuracy_difference"], pair["positive_flips"]) for pair in pairs]
     spread = [(pair["accuracy_difference"], pair["entropy"]) for pair in pairs if pair["entropy"] is not None]
-    return Section(
-        "Strong teachers and weak ones",
-        figures=[
-            Figure(
-                scatter(flips, x=x, y="positive flips, %"), caption="How much a teacher knows that its student does not"
-            ),
-            Figure(
-                scatter(spread, x=x, y="entropy, nats", level=("all classes alike", uniform)),
-                caption="Over how many classes that spreads",
-            ),
-        ],
-    )
+    figures = [
+        Figure(scatter(flips, x=x, y="positive flips, %"), caption="How much a teacher knows that its student does not")
+    ]
+    if spread:
+        drawn = scatter(spread, x=x, y="entropy, nats", level=("all classes alike", uniform))
+        figures.append(Figure(drawn, caption="Over how many classes that spreads"))
+    return Section("Strong teachers and weak ones", figures=figures)
 
 
 def _classes(pairs: Sequence[Mapping[str, Any]]) -> Section:

@@ -28,7 +28,7 @@ from osmose.recipe import Data, Recipe, product
 from osmose.tasks.measure_images import measure
 from osmose.tasks.networks import NetworkTask
 from osmose.tasks.task import Measured, Modules, Products, placed
-from osmose.weights import read_about, read_weights
+from osmose.weights import read_about
 
 _FEW = 8
 """Samples in a run's pictures."""
@@ -89,14 +89,17 @@ class ImageTask(NetworkTask):
     @classmethod
     def product(cls, recipe: Recipe, folder: Path, modules: Modules) -> Predictor:
         path = folder / "student.safetensors"
+        given = copy.deepcopy(modules["student"]) if "student" in modules else f"file:{path}"
+        about = read_about(path)
+        images = about["preprocessing"]
+        student: Predictor
         if find_method(recipe.method["name"]).trains is Generator:
-            about = read_about(path)["preprocessing"]
-            return load_generator(f"file:{path}", channels=about["channels"], image_size=about["size"])
-        if "student" not in modules:
-            return load_model(f"file:{path}")
-        weights, about = read_weights(path)
-        student = load_model(copy.deepcopy(modules["student"]), channels=about["preprocessing"]["channels"])
-        student.body.load_state_dict(weights)
+            student = load_generator(given, channels=images["channels"], image_size=images["size"])
+        else:
+            student = load_model(given, channels=images["channels"])
+            student.classes = about["classes"] and tuple(about["classes"])
+        if "student" in modules:
+            student.restore(path)
         return student
 
     def speakers(self) -> dict[str, Any]:
