@@ -265,6 +265,31 @@ def test_a_mistake_in_a_later_stage_is_found_before_the_first_one_runs(grey, tmp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_mistake_that_only_the_first_stages_networks_show_leaves_the_folder_as_it_was(grey, tmp_path, fresh):
+    one = {
+        "name": "one",
+        "student": "fresh:zoo:mlp-xs",
+        "method": {"name": "supervised", "optimiser": METHOD["optimiser"]},
+    }
+    recipe = {**SETTINGS, "data": grey, "stages": [one]}
+    if fresh:
+        osmose.run(recipe, output=tmp_path / "run")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"}
+    wrong = {**recipe, "stages": [{**one, "student": "zoo:mlp-xs"}]}  # of ten classes
+    with pytest.raises(UserError, match="knows 10 classes"):
+        osmose.run(wrong, output=tmp_path / "run", fresh=fresh)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock"} == before
+    osmose.run(recipe, output=tmp_path / "run")
+
+
+def test_stages_with_different_numbers_of_devices_are_refused(grey, tmp_path):
+    stages = [{"name": name, "student": "fresh:zoo:mlp-xs", "devices": n} for n, name in ((1, "one"), (2, "two"))]
+    with pytest.raises(UserError, match="stages have different numbers of devices"):
+        osmose.run({**SETTINGS, "data": grey, "method": "supervised", "stages": stages}, output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_default_folder_is_a_function_of_the_recipe(plain):
     from osmose.recipe import resolve
 

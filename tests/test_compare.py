@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from osmose.answers import Answers, write
 from osmose.candidates import load_candidates
 from osmose.cli import main
 from osmose.comparison import compare
@@ -106,6 +107,34 @@ def test_files_of_one_name_from_two_folders_are_two_models(kept, tmp_path):
     numbers = compare(files, data=None, student=files[0])
     assert [row["model"] for row in numbers["models"]] == ["zoo-cnn-xs", f"{tmp_path}/zoo-cnn-xs.parquet"]
     assert numbers["pairs"][0]["positive_flips"] == kept[0]["pairs"][0]["positive_flips"]
+    for place, file in enumerate(files):
+        numbers = compare(files, data=None, student=file)
+        (row,) = numbers["ranking"]
+        names = [row["model"] for row in numbers["models"]]
+        assert (numbers["student"], row["teacher"]) == (names[place], names[1 - place])
+
+
+def test_a_module_is_a_student_of_a_ranking(grey):
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 4))
+    other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.ReLU(), torch.nn.Linear(144, 4))
+    numbers = compare([other, module], data=grey, student=str(module))
+    assert (numbers["student"], numbers["ranking"][0]["teacher"]) == ("module:Sequential (2)", "module:Sequential")
+
+
+def test_logits_of_models_whose_names_would_be_one_files_are_kept_apart(tmp_path):
+    zeros = torch.zeros(2, 2)
+    answers = Answers({"a/b": zeros, "a_b": zeros + 1}, torch.tensor([0, 1]), torch.arange(2), ("x", "y"), {})
+    first, second = write(answers, tmp_path / "kept")
+    found = [parquet.read_table(path)["logits"].to_pylist() for path in (first, second)]
+    assert found == [[[0.0, 0.0]] * 2, [[1.0, 1.0]] * 2]
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
+def test_models_that_agree_everywhere_are_reported(grey, tmp_path):
+    network = load_model("fresh:zoo:mlp-xs", num_classes=4, channels=1, image_size=(12, 12))
+    numbers = compare([network, network], data=grey, output=tmp_path / "same")
+    assert {row["entropy"] for row in numbers["pairs"]} == {None}
+    assert (tmp_path / "same" / "report.html").exists()
 
 
 def test_labels_and_classes_of_files_must_fit(tmp_path):

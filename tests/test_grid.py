@@ -263,6 +263,17 @@ def execute(folder: Path, values: Mapping[str, Any], **more: Any) -> tuple[dict[
     return grid.run(values, folder, command="osmose study it.yaml", start=runs, **more), runs
 
 
+def test_a_run_that_fails_anew_is_told_by_what_it_said_now(tmp_path: Path) -> None:
+    """What an earlier attempt said is still in its log."""
+    execute(tmp_path, PAIRS)
+    runs = FakeRuns()
+    runs.said = "Traceback (most recent call last):\nRuntimeError: out of luck\n"
+    numbers = grid.run(PAIRS, tmp_path, command="osmose study it.yaml", start=runs)
+    assert set(numbers["failed"].values()) == {"RuntimeError: out of luck"}
+    logs = [path.read_text() for path in (tmp_path / "runs").glob("*-ce-*.log")]
+    assert all("lower lr" in text and "out of luck" in text for text in logs)
+
+
 def test_failed_runs_are_told_and_the_others_tabulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers, runs = execute(tmp_path, PAIRS, jobs=3, quiet=False)
     assert runs.started == names(PAIRS)

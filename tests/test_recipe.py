@@ -232,6 +232,17 @@ def test_merge_goes_section_by_section():
     assert base["view"] == {"crop": "shift", "pad": 2}
 
 
+def test_a_folder_or_file_of_a_packaged_recipes_name_does_not_take_its_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    packaged = recipes.load("default")
+    (tmp_path / "default").mkdir()
+    assert recipes.defaults({}) == recipes.load("default") == packaged
+    (tmp_path / "default").rmdir()
+    (tmp_path / "default").write_text("epochs: 1\n")
+    assert recipes.defaults({}) == recipes.load("default") == packaged
+    assert recipes.load("./default") == {"epochs": 1}
+
+
 def test_what_a_transfer_starts_from():
     packaged = recipes.load("default")
     assert recipes.defaults({}) == packaged

@@ -1,8 +1,9 @@
 """What models answer on one part of a data set: computed, or read from files that came from elsewhere."""
 
+import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from osmose.candidates import Model, best_device, labelled_part, load_candidates
+from osmose.candidates import Model, best_device, expanded, labelled_part, load_candidates
 from osmose.data import Dataset
 from osmose.errors import UserError, missing_extra
 from osmose.evaluate import predict
 from osmose.evaluate.readings import check_features, votes
-from osmose.files import cannot_write
+from osmose.files import cannot_write, write_atomically
 from osmose.models.network import Network
 
 LOGITS = "logits:"
@@ -33,6 +34,7 @@ class Answers:
         classes: names of the c classes.
         about: what is known of each model beside its answers: "by" what it answers (its classifier, neighbours, a file), and
             "parameters".
+        given: what models are called here, by what they were given as.
     """
 
     logits: dict[str, Tensor]
@@ -40,6 +42,7 @@ class Answers:
     numbers: Tensor
     classes: tuple[str, ...]
     about: dict[str, dict[str, Any]]
+    given: dict[str, str] = field(default_factory=dict)
 
 
 def ask(models: Sequence[Model], data: Dataset | None, part: str, *, features: bool = False) -> Answers:
@@ -57,9 +60,7 @@ def ask(models: Sequence[Model], data: Dataset | None, part: str, *, features: b
     Raises:
         UserError: when a network does not fit the data, or a file is of other samples, labels or classes.
     """
-    files = [
-        Path(model.removeprefix(LOGITS)) for model in models if isinstance(model, str) and model.startswith(LOGITS)
-    ]
+    files = [model for model in models if isinstance(model, str) and model.startswith(LOGITS)]
     networks = [model for model in models if not (isinstance(model, str) and model.startswith(LOGITS))]
     found: Answers | None = None
     if data is None and networks:
@@ -87,12 +88,14 @@ def ask(models: Sequence[Model], data: Dataset | None, part: str, *, features: b
                 "parameters": sum(parameter.numel() for parameter in network.parameters()),
             }
             network.cpu()
-    for path in files:
-        read = _read(path, found)
+        found.given |= dict(zip(map(str, expanded(networks)), candidates, strict=True))
+    for file in files:
+        read = _read(Path(file.removeprefix(LOGITS)), found)
         if found is None:
             found = read
         found.logits |= read.logits
         found.about |= read.about
+        found.given |= dict.fromkeys([file], *read.logits)
     if found is None:
         raise UserError("no models: give two or more")
     return found
@@ -105,19 +108,24 @@ def write(answers: Answers, folder: Path) -> list[Path]:
         UserError: when pyarrow is missing or the folder cannot be written.
     """
     arrow, parquet = _pyarrow()
-    paths = []
+    paths: list[Path] = []
     for name, logits in answers.logits.items():
         table = arrow.table({
             "sample": answers.numbers.numpy(),
             "label": answers.labels.numpy(),
             "logits": arrow.array(list(logits.numpy())),
         }).replace_schema_metadata({"classes": json.dumps(answers.classes)})  # fmt: skip
-        paths.append(folder / f"{name.replace('/', '_').replace(':', '-')}.parquet")
+        path = folder / f"{name.replace('/', '_').replace(':', '-')}.parquet"
+        if path in paths:
+            path = path.with_stem(f"{path.stem}-{len(paths) + 1}")
+        paths.append(path)
+        content = io.BytesIO()
+        parquet.write_table(table, content)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            parquet.write_table(table, paths[-1])
         except OSError as error:
-            raise cannot_write(paths[-1], error) from error
+            raise cannot_write(folder, error) from error
+        write_atomically(path, content.getbuffer())
     return paths
 
 

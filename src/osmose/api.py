@@ -1,5 +1,6 @@
 """The Python functions behind `osmose.transfer`, `osmose.run` and `osmose.study`."""
 
+import copy
 import hashlib
 import json
 import os
@@ -237,10 +238,15 @@ def evaluate(
     return {**numbers, **({"mse": found.mean().item()} if found.is_floating_point() else {"accuracy": accuracy(found)})}
 
 
+def _copied(model: Model) -> Model:
+    """A name, or a copy of a module: the user's own stays what it is, and where."""
+    return copy.deepcopy(model) if isinstance(model, nn.Module) else model
+
+
 def _evaluate_ratings(model: Model, settings: recipes.RatingData, part: str) -> Numbers:
     loaded = load_ratings(**vars(settings))
     split = labelled_part(loaded, part)
-    network = load_rating_network(model, loaded)
+    network = load_rating_network(_copied(model), loaded)
     check_answer(network, loaded)
     network.to(best_device())
     numbers = {"model": network.name, "data": settings.name, "part": part, "ratings": len(split)}
@@ -248,7 +254,7 @@ def _evaluate_ratings(model: Model, settings: recipes.RatingData, part: str) -> 
 
 
 def _evaluate_text(model: Model, settings: recipes.Text, part: str) -> Numbers:
-    language = load_language(model).to(best_device())
+    language = load_language(_copied(model)).to(best_device())
     language.check_length(settings.length)
     passages = load_passages(**settings.scoring(), tokenizer=language.tokenizer, part=part)
     numbers = {"model": language.name, "data": settings.name, "part": part, "documents": passages.documents}
@@ -280,7 +286,8 @@ def evaluate_tasks(
         UserError: for an unknown task, files that are missing or do not fit it, or a missing extra.
     """
     found = find_tasks(tasks, shots)
-    models = {"score": load_language(model), **({} if teacher is None else {"teacher": load_language(teacher)})}
+    given = {"score": model, **({} if teacher is None else {"teacher": teacher})}
+    models = {who: load_language(_copied(one)) for who, one in given.items()}
     scores = {who: score_tasks(one.to(best_device()), found, shots=shots, limit=limit) for who, one in models.items()}
     rows = []
     for task, own in scores["score"].items():

@@ -24,7 +24,8 @@ def load_candidates(
     """Networks by the names they have in tables, each checked against the data.
 
     Args:
-        models: names or modules; "zoo:*" stands for the whole zoo. Of two with the same name the second is "NAME (2)".
+        models: names or modules; "zoo:*" stands for the whole zoo. One whose name another had before has its place behind, as in
+            "NAME (3)" of the third.
         data: what they are asked about.
         head: whether a network needs a classifier for the data's classes.
 

@@ -581,12 +581,14 @@ def _show_comparison(numbers: dict[str, Any]) -> None:
 
 
 def _show_study(numbers: dict[str, Any]) -> None:
+    from osmose.table import NUMBERS
+
     shown = {
         "part": "on", "method": "method", "settings": "settings", "networks": "networks", "runs": "runs",
         "success_rate_median": "success",
         "success_rate_pooled": "pooled", "delta_mean": "delta", "delta_seed_sd": "seed_sd",
         "significantly_better": "better", "significantly_worse": "worse",
-        **{f"student{role}_{key}_mean": f"{text}{role}" for role in ("", "1", "2")
+        **{f"student{role}_{key}_mean": f"{text}{role}" for role in NUMBERS
            for key, text in (("neighbours", "neighbours"), ("probe", "linear"))},
         "agreement_mean": "agreement",
         "rmse_mean": "rmse", "rmse_se": "s.e.", "mse_median": "median_mse", "mse_min": "smallest", "mse_max": "largest",

@@ -14,7 +14,7 @@ from osmose import recipe as recipes
 from osmose.candidates import Model, expanded
 from osmose.data import load_data
 from osmose.errors import UserError, check, unknown
-from osmose.evaluate import negative_flips, positive_flips
+from osmose.evaluate import accuracy, negative_flips, positive_flips
 from osmose.evaluate.class_names import similarities_of
 from osmose.evaluate.complementary import entropy, flips_by_class, relative_similarity, top_classes
 from osmose.random import generator
@@ -74,10 +74,10 @@ def compare(
     if loaded and loaded.classes:
         _check_classes(wanted, loaded.classes)
     shown = {str(model): _shown(model) for model in expanded(models)}
-    student = None if student is None else shown.get(student, student)
-    if student is not None and student not in shown.values():
+    if student is not None and student not in {**shown, **dict.fromkeys(shown.values())}:
         raise unknown("student", student, tuple(shown.values()))
     found = asked.ask(models, loaded, part, features=features)
+    student = student and found.given.get(student, student)
     if len(found.logits) < 2:
         raise UserError("one model has nobody to be compared with: give two or more")
     _check_classes(wanted, found.classes)
@@ -98,7 +98,7 @@ def compare(
         "classes": list(found.classes),
         "uniform_entropy": math.log(len(found.classes)),
         "models": [
-            {"model": name, "accuracy": _percent(answer == found.labels), **found.about[name]}
+            {"model": name, "accuracy": accuracy(answer == found.labels), **found.about[name]}
             for name, answer in answers.items()
         ],
         "pairs": rows,
@@ -137,10 +137,10 @@ def _pair(
     return {
         "teacher": teacher,
         "student": student,
-        "accuracy_difference": _percent(knows) - _percent(learns),
+        "accuracy_difference": accuracy(knows) - accuracy(learns),
         "positive_flips": positive_flips(learns, knows),
         "negative_flips": negative_flips(learns, knows),
-        "agreement": _percent(answers[teacher] == answers[student]),
+        "agreement": accuracy(answers[teacher] == answers[student]),
         "by_class": {
             name: 100.0 * count / len(labels) for name, count in zip(found.classes, counts.tolist(), strict=True)
         },
@@ -163,7 +163,3 @@ def _ranking(student: str, classes: Sequence[str], rows: Iterable[Mapping[str, A
         if row["student"] == student
     ]
     return sorted(teachers, key=lambda row: (-row["knows"], row["negative_flips"]))
-
-
-def _percent(right: Tensor) -> float:
-    return 100.0 * int(right.sum()) / len(right)

@@ -36,6 +36,8 @@ def check_pair(student: Network, teachers: Mapping[str, Network], data: Dataset,
             f"the method needs labels and {data.name} is used without them: set data.labelled"
             + (f", or {method.without_labels}" if method.without_labels else "")
         )
+    if data.task == "classification" and data.num_classes == 1 and data.train.labels is not None:
+        raise UserError(f"{data.name} has one class, so that its labels tell nothing: give images of two or more")
     if "same classes" in needs and data.task == "regression":
         raise UserError(f"the method compares classes and {data.name} has numbers for labels: use method supervised")
     if "teacher" in needs and not teachers:

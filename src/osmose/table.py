@@ -23,6 +23,8 @@ all pairs. A pair's delta, gain and loss are means over its seeds; seed sd is th
 significant (p < 0.05). After is the mean accuracy; corrupted that on corrupted test images, with its deviation over runs. Deltas
 in points, all else in percent. A control without a teacher counts each student as one pair."""
 
+NUMBERS = ("", *map(str, range(1, 10)))
+"""Behind "student": of a lone network, and of several that learn side by side; of more than nine the tables show nine."""
 SUMMARY = {
     "on": "part", "method": "method", "settings": "settings", "networks": "networks", "students": "students",
     "pairs": "pairs", "runs": "runs",
@@ -32,7 +34,7 @@ SUMMARY = {
     "after": "accuracy_mean", "corrupted": "corrupted_mean", "its sd": "corrupted_sd",
     "mse, median": "mse_median", "smallest": "mse_min", "largest": "mse_max",
     "rmse": "rmse_mean", "s.e.": "rmse_se",
-    **{f"{text}{role}": f"student{role}_{key}" for role in ("", "1", "2") for text, key in (
+    **{f"{text}{number}": f"student{number}_{key}" for number in NUMBERS for text, key in (
         ("neighbours ", "neighbours_mean"), ("sd of n", "neighbours_sd"), ("linear ", "probe_mean"), ("sd of l", "probe_sd"),
     )},
     "agreement": "agreement_mean", "sd of a": "agreement_sd",
@@ -48,7 +50,7 @@ RUNS = {
     "loss": "knowledge_loss", "p": "mcnemar_p", "held-out delta": "heldout_transfer_delta",
     "chosen epoch": "chosen_epoch", "its delta": "chosen_transfer_delta", "mse before": "mse_before",
     "mse after": "mse_after",
-    **{f"{text} {role}".strip(): f"networks_student{role}_{key}_after" for role in ("", "1", "2")
+    **{f"{text} {number}".strip(): f"networks_student{number}_{key}_after" for number in NUMBERS
        for text, key in (("neighbours", "neighbours"), ("linear", "probe"))},
     "agreement": "agreement_after", "rmse before": "rmse_before", "rmse after": "rmse_after",
     "perplexity before": "perplexity_before", "perplexity after": "perplexity_after",
@@ -178,7 +180,7 @@ def _of_text(rows: list[Row], prefix: str) -> Row:
 def _of_features(rows: list[Row], prefix: str) -> Row:
     """Means and standard deviations over runs of what is read from features, of each network."""
     found: Row = {"runs": len(rows)}
-    for role in ("student", "student1", "student2"):
+    for role in (f"student{number}" for number in NUMBERS):
         for key in ("neighbours", "probe"):
             values = [one[name] for one in rows if (name := f"{prefix}networks_{role}_{key}_after") in one]
             found |= _spread(f"{role}_{key}", values)

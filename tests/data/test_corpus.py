@@ -83,6 +83,13 @@ def test_parts_are_split_by_document_and_stay_the_same(bytewise, prose):
     assert len(set(texts)) == 3
 
 
+def test_three_documents_are_enough_for_three_parts(bytewise, tmp_path):
+    write(tmp_path, "a.jsonl", "one", "two", "three")
+    corpus = load_text(f"text:{tmp_path}", bytewise, length=8)
+    found = [corpus.train.labels.shape[0], corpus.heldout.documents, corpus.test().documents]
+    assert found == [1, 1, 1]
+
+
 def test_a_hub_layout_from_a_folder(bytewise, tmp_path):
     pytest.importorskip("datasets")
     write(tmp_path / "set", "train.jsonl", "one", "two", "three")
@@ -112,10 +119,11 @@ def test_a_hub_layout_from_a_folder(bytewise, tmp_path):
         ),
     ],
 )
-def test_mistakes(bytewise, tmp_path, texts, settings, message):
-    write(tmp_path, "a.jsonl", *texts)
+@pytest.mark.parametrize("cache", [None, "cache"])
+def test_mistakes(bytewise, tmp_path, texts, settings, message, cache):
+    write(tmp_path / "text", "a.jsonl", *texts)
     with pytest.raises(UserError, match=message):
-        load_text(f"text:{tmp_path}", bytewise, **settings)
+        load_text(f"text:{tmp_path / 'text'}", bytewise, cache=cache and str(tmp_path / cache), **settings)
 
 
 def test_no_such_place(bytewise, tmp_path):

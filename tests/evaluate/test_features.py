@@ -212,6 +212,28 @@ def test_attention_in_windows_is_not_read(split):
     assert attention_distances(load_model(Windows(), channels=1), split) == []
 
 
+class Blocks(nn.Module):
+    """A chain of two blocks, of which one gives two maps, or never runs."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)])
+        self.head, self.kind = nn.Linear(4, 2), kind
+        if kind == "pair":
+            self.blocks[0].register_forward_hook(lambda layer, given, made: (made, made))
+
+    def forward(self, x):
+        x = self.blocks[0].forward(x) if self.kind == "idle" else self.blocks[0](x)
+        return self.head(self.blocks[1](x[0] if self.kind == "pair" else x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["pair", "idle"])
+def test_layers_that_do_not_give_one_tensor_are_not_read(split, kind):
+    network = load_model(Blocks(kind), channels=1)
+    assert attention_distances(network, split) == []
+    assert network(torch.rand(2, 1, 12, 12)).states == {}
+
+
 def test_few_points_have_no_map():
     assert feature_map(torch.randn(2, 5)) is None
 

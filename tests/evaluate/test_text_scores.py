@@ -46,6 +46,14 @@ def test_scores_are_those_of_transformers_document_by_document(llama, bytewise, 
     assert not model.training
 
 
+def test_perplexities_of_what_is_nearly_impossible_are_finite(passages):
+    scores = torch.zeros(2, *passages.split.labels.shape)
+    scores[0][passages.split.labels != -100] = -1000
+    numbers = text_numbers(scores, passages)
+    assert numbers["loss"] == 1000
+    assert 1e300 < numbers["perplexity"] < math.inf
+
+
 def test_numbers_by_hand(passages):
     """Every token has probability 1/4; of the last words "cat" is right, "hat" has one wrong byte."""
     labels, last = passages.split.labels, passages.last_word

@@ -287,11 +287,19 @@ def test_a_collapsed_augmentor_is_one_line(spread, said):
         method.after_step(replace(CLOCK, step=1))
 
 
+def test_micro_batches_of_one_sample_tell_nothing_of_a_collapse():
+    method = build(augmentor_batch=1)
+    for step in range(2):
+        method(batch(), replace(CLOCK, step=step))
+        assert method.watched[2:].tolist() == [0, 0]
+        method.after_step(replace(CLOCK, step=step))
+
+
 def test_spread_is_the_variance_between_samples():
     method = build()
     method(batch(), CLOCK)
     x = augmented(method).detach()
-    expected = [images.flatten(1).var(0).mean().item() for images in (x, X)]
+    expected = [(images - images.mean(0)).square().mean().item() for images in (x, X)]
     assert method.watched[2:].tolist() == pytest.approx(expected)
 
 

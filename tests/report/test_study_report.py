@@ -125,6 +125,20 @@ def test_features_of_different_networks_are_not_thrown_together(tmp_path, read_p
     assert text[start : start + 5] == ["a", "b", "dino", "50.00 ± 0.00", "70.00 ± 0.00"]
 
 
+def test_networks_of_a_run_are_told_however_many(tmp_path, read_page):
+    kept = ("teacher", "method", "settings", "seed", "data", "folder")
+    probes = {f"student{number}": 50.0 + number for number in (1, 2, 3)}
+    rows = [
+        {**{key: row("dino", seed, 0)[key] for key in kept}, "student": "a + b + c", "neighbours_after": 1.0,
+         **{f"networks_{role}_probe_after": probe for role, probe in probes.items()}} for seed in (0, 1)
+    ]  # fmt: skip
+    table.write(tmp_path, rows, {})
+    assert "53.00" in read_page(report_study(tmp_path).read_text()).text
+    (summary,) = [one for one in table.summarise(rows) if one["part"] == "test"]
+    assert [summary[f"{role}_probe_mean"] for role in probes] == [*probes.values()]
+    assert "linear 3" in (tmp_path / "table.md").read_text()
+
+
 @pytest.mark.filterwarnings("error:constrained_layout not applied")
 def test_long_names_leave_room_for_their_dots(tmp_path):
     settings = ", ".join(f"method.key{number}.of_some_length=0.0{number}" for number in range(6))

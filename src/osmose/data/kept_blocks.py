@@ -72,6 +72,8 @@ def _about(folder: Path, length: int) -> dict[str, Any] | None:
 
 def _read(folder: Path, blocks: int, length: int) -> Split:
     def mapped(name: str, *shape: int) -> Tensor:
+        if not blocks:  # an empty file cannot be mapped
+            return torch.zeros(0, *shape, dtype=torch.int32)
         values = np.memmap(folder / name, dtype=np.int32, mode="r", shape=(blocks, *shape))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nor is it written to

@@ -18,6 +18,8 @@ _NUMBERED = 16
 _NAME = 36
 """Characters of a name beside a row of dots before it goes on in another line."""
 GAINED, LOST, NEUTRAL = "#2e8b57", "#d2553d", "#4477aa"
+_SERIES = (NEUTRAL, LOST, GAINED, "#aa8844", "#884499", "#55aaaa")
+"""Colours of series, one after another and then from the first again."""
 
 
 class Chart:
@@ -106,7 +108,7 @@ def dots(
     lines = sum(1 + name.count("\n") for name in wrapped)
     with chart(6.4, 0.9 + 0.14 * len(names) + 0.18 * lines) as made:
         for number, (name, rows) in enumerate(series.items()):
-            colour = (NEUTRAL, LOST)[number]
+            colour = _SERIES[number % len(_SERIES)]
             for place, values in enumerate(rows):
                 made.axes.plot(values, [place] * len(values), "o", color=colour, markersize=4, alpha=0.6, linewidth=0)
                 if len(values) > 1:

@@ -76,7 +76,7 @@ def _measures(rows: Sequence[table.Row]) -> list[_Measure]:
     if any("rmse_after" in one for one in rows):
         return [_Measure("error", "rmse_after", "root mean squared error on the {} part, stars", falls=True)]
     if any("neighbours_after" in one for one in rows):
-        roles = [role for role in ("student", "student1", "student2") if f"networks_{role}_probe_after" in rows[0]]
+        roles = [f"student{number}" for number in table.NUMBERS if f"networks_student{number}_probe_after" in rows[0]]
         axis = "accuracy read from features of the {} part, %"
         return [_Measure(f"linear classifier, {role}", f"networks_{role}_probe_after", axis) for role in roles]
     if any("mse_after" in one for one in rows):
