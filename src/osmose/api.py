@@ -123,7 +123,7 @@ def run(
         The last stage's result; with several stages its numbers are {"stages": {name: numbers}}.
 
     Raises:
-        UserError: naming what is wrong and its cure; every stage is checked before the first one runs.
+        UserError: naming what is wrong and its cure; names and settings of every stage are checked before the first one runs.
     """
     values = recipes.load(recipe) if isinstance(recipe, str) else dict(recipe)
     stages = recipes.stages(values)

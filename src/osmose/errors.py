@@ -7,7 +7,8 @@ from difflib import get_close_matches
 class UserError(Exception):
     """A mistake in what the user gave: one line that names the thing, the reason and the cure.
 
-    The command line prints the line and exits with code 2; nothing on disk has been touched when it is raised.
+    The command line prints the line and exits with code 2. What can be known before a run begins is said then, and nothing on
+    disk has been touched.
     """
 
 

@@ -269,7 +269,8 @@ def _dry(recipe: Recipe) -> tuple[Task, Engine]:
 
 
 def estimate(recipe: Recipe) -> dict[str, Any]:
-    """Time, disk and memory that a run would take, from a few steps that are thrown away; nothing is written.
+    """Time, disk and memory that a run would take, from a few steps that are thrown away; nothing but
+    `data.cache` is written.
 
     Returns:
         Optimiser steps; seconds of training, with live signals, and of the evaluations between epochs; MiB of the run's folder

@@ -41,9 +41,6 @@ class Engine:
             is better). None: nothing is chosen.
         frozen: the frozen networks, by role; a resumed run must have the same.
         progress: what people see.
-
-    Raises:
-        UserError: when a resumed run's frozen networks are not the ones it started with.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import check
 from osmose.methods.contrasted import Contrasted, unit
-from osmose.methods.queue import one_of_each
+from osmose.methods.one_of_each import one_of_each
 from osmose.models.backbones import Backbones
 from osmose.signals import Frozen
 

@@ -17,7 +17,7 @@ from osmose.losses import kl_divergence, label_loss, squared_error
 from osmose.methods.panel import Panel
 from osmose.models.layout import Layout
 from osmose.models.network import STATES, Network, Outputs
-from osmose.signals import Frozen
+from osmose.signals import Frozen, teachers
 from osmose.targets import find_target
 
 
@@ -74,12 +74,10 @@ class Guided(Method):
         optimiser: Optimiser,
     ) -> None:
         super().__init__()
-        teachers = [role for role in frozen if role.startswith("teacher")]
-        if len(teachers) != 1:
+        given = teachers(frozen)
+        if len(given) != 1:
             what = (
-                "needs a teacher: give --teacher"
-                if not teachers
-                else f"takes one teacher, {len(teachers)} given: choose one"
+                "needs a teacher: give --teacher" if not given else f"takes one teacher, {len(given)} given: choose one"
             )
             raise UserError(f"this method compares a student with one other network and {what}")
         self.student = student

@@ -15,6 +15,7 @@ from osmose.errors import UserError, check
 from osmose.losses import divergences
 from osmose.losses.language import IGNORED, Objective, SampledTokens, States, check_form, distil_tokens
 from osmose.models.language import LanguageModel
+from osmose.signals import teachers
 from osmose.signals.tokens import KNOWN, SURE, FrozenLanguage
 from osmose.targets.partition import best_of
 
@@ -91,14 +92,14 @@ class Language(Method):
         check(0 <= beta <= 1, "method.beta", beta, "a share between 0 and 1")
         self.student = student
         self.target = target
-        teachers = [role for role in frozen if role.startswith("teacher")]
-        self.alpha = alpha if teachers or target == "initial" else 1.0
+        given = teachers(frozen)
+        self.alpha = alpha if given or target == "initial" else 1.0
         self.objective = Objective(self.alpha, temperature, divergence, beta)
-        if not teachers and target in _PARTITIONS:
+        if not given and target in _PARTITIONS:
             raise UserError(f"target '{target}' needs a teacher: give --teacher hf:FOLDER")
-        if len(teachers) > 1 and target not in _PARTITIONS:
-            raise UserError(f"target '{target}' takes one teacher, {len(teachers)} given: use target 'partition'")
-        roles = {"teacher": teachers, "initial": ["initial"]}.get(target, ["initial", *teachers])
+        if len(given) > 1 and target not in _PARTITIONS:
+            raise UserError(f"target '{target}' takes one teacher, {len(given)} given: use target 'partition'")
+        roles = {"teacher": given, "initial": ["initial"]}.get(target, ["initial", *given])
         self.speakers = {role: frozen[role] for role in roles} if self.alpha < 1 else {}
         self.common = min((speaker.vocabulary for speaker in self.speakers.values()), default=student.vocabulary)
         if self.speakers and self.alpha == 0 and self.common < student.vocabulary:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from osmose.errors import UserError
-from osmose.signals import Frozen
+from osmose.signals import Frozen, teachers
 from osmose.targets import Choice, FlipRule, find_target
 from osmose.targets.choice import NOBODY
 
@@ -33,10 +33,10 @@ class Panel:
     def __init__(self, target: str | FlipRule, frozen: Mapping[str, Frozen], *, regression: bool) -> None:
         self.target = find_target(target)
         self.name = target if isinstance(target, str) else "by a rule"
-        teachers = [role for role in frozen if role.startswith("teacher")]
-        self.teachers = [frozen[role] for role in teachers]
+        given = teachers(frozen)
+        self.teachers = [frozen[role] for role in given]
         self.initial = frozen.get("initial")
-        self.speaker_roles = teachers if self.target.teacher else ["initial"]
+        self.speaker_roles = given if self.target.teacher else ["initial"]
         self.roles = list(dict.fromkeys([*self.speaker_roles, *(["initial"] if self.target.initial else [])]))
         self.regression = regression
         if len(self.teachers) > 1 and not self.target.several:

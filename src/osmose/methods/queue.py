@@ -1,30 +1,10 @@
-"""What methods with a frozen self-supervised teacher share: who takes part, and a queue of features (MoCo, arXiv 1911.05722)."""
-
-from collections.abc import Mapping
+"""A queue of features (MoCo, arXiv 1911.05722)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from osmose.errors import UserError
-from osmose.models.backbones import Backbones
-from osmose.models.network import Network
 from osmose.processes import all_gather
-from osmose.signals import Frozen
-
-
-def one_of_each(name: str, student: Backbones, frozen: Mapping[str, Frozen]) -> tuple[Network, Frozen | None]:
-    """The one student and the one teacher of the method of that name; None where no teacher was given, which the check tells.
-
-    Raises:
-        UserError: when there are several.
-    """
-    teachers = [role for role in frozen if role.startswith("teacher")]
-    if len(student.members) != 1 or len(teachers) > 1:
-        raise UserError(f"method {name} has one student and one teacher: choose one of several")
-    (network,) = student.members.values()
-    return network, frozen[teachers[0]] if teachers else None
-
 
 _UNLIKE = -1e4
 """A product of directions that no sample has: its share of a softmax is 0, and the logarithm of that finite."""

@@ -12,7 +12,8 @@ from osmose.engine.method import Method, Step
 from osmose.engine.optimiser import Optimiser, Player
 from osmose.errors import check
 from osmose.losses import soft_targets
-from osmose.methods.queue import Queue, one_of_each
+from osmose.methods.one_of_each import one_of_each
+from osmose.methods.queue import Queue
 from osmose.models.backbones import Backbones
 from osmose.signals import Frozen
 

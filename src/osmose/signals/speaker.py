@@ -110,3 +110,8 @@ class Speaker(ABC):
             whole = F.pad(part, (0, 0) * (part.dim() - 1) + (0, padding)) if padding else part
             blocks.append({name: values[: len(part)] for name, values in self.say(whole, fields).items()})
         return {name: torch.cat([block[name] for block in blocks]) for name in fields}
+
+
+def teachers(roles: Iterable[str]) -> list[str]:
+    """Those of some roles that are teachers', in order: "teacher1", "teacher2", ..."""
+    return [role for role in roles if role.startswith("teacher")]
