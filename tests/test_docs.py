@@ -207,3 +207,20 @@ def test_tests_named_in_the_composition_matrix_exist() -> None:
     }
     assert named
     assert named - there == set()
+
+
+def test_code_named_in_the_design_exists() -> None:
+    """Files, and what is said to be in a module or class."""
+    page = (ROOT / "docs" / "design.md").read_text()
+    sources = {file: file.read_text() for file in ROOT.glob("src/osmose/**/*.py")}
+    files = {one for one in re.findall(r"`([\w/]+\.py)`", page) if not one.startswith("tests/")}
+    assert [one for one in files if not any(str(file).endswith(f"/{one}") for file in sources)] == []
+    modules = {file.stem: text for file, text in sources.items() if file.parent.name == "osmose"}
+    classes = {name: text for text in sources.values() for name in re.findall(r"^class (\w+)", text, re.MULTILINE)}
+    named = {pair for pair in re.findall(r"`(\w+)\.(\w+)`", page) if pair[0] in modules | classes and pair[1] != "py"}
+    named -= {("recipe", "yaml")}
+    assert len(named) > 5
+    missing = [
+        pair for pair in named if not re.search(rf"(def |class ){pair[1]}\b|\b{pair[1]}:", (modules | classes)[pair[0]])
+    ]
+    assert missing == []
