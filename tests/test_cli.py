@@ -12,6 +12,7 @@ import yaml
 
 from osmose.cli import main
 from osmose.models import load_model
+from osmose.user_code import import_file
 
 SHORT = ["--epochs", "1", "--batch-size", "40", "--threads", "1"]
 
@@ -262,6 +263,17 @@ def test_ones_own_targets_by_import(go, short, tmp_path):
         assert go("transfer", *short, *flags)[0] == 0
     finally:
         TARGETS.pop("mine")
+
+
+def test_imported_files_of_one_name_are_two_modules(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(f"WHO = {name!r}\n")
+        import_file(tmp_path / name / "mine.py")
+    found = {key: module for key, module in sys.modules.items() if getattr(module, "WHO", None) in ("a", "b")}
+    assert sorted(module.WHO for module in found.values()) == ["a", "b"]
+    for key in found:
+        del sys.modules[key]
 
 
 OWN_MODEL = """

@@ -490,6 +490,15 @@ def test_a_teacher_of_the_same_classes_in_another_order_is_reordered(execute, co
     assert runs[0].numbers["teacher_accuracy"] == runs[1].numbers["teacher_accuracy"]
 
 
+def test_a_finished_run_hands_back_a_network_with_the_datas_order_of_classes(colour, tmp_path):
+    student = load_model("fresh:zoo:cnn-xs", classes=("cat", "ant", "bee"), channels=3, image_size=(16, 16))
+    settings = {"student": student, "data": colour, "method": "supervised", "epochs": 1, "batch_size": 8, "threads": 1}
+    first, again = (api.transfer(output=tmp_path / "run", **settings) for _ in range(2))
+    assert first.student.classes == again.student.classes == ("ant", "bee", "cat")
+    for one in (first, again):
+        assert api.evaluate(one.student, data=colour)["accuracy"] == first.numbers["accuracy_after"]
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_head_warmup_moves_only_the_head(execute, tmp_path, epochs):
     result = execute(tmp_path / "run", student="fresh:zoo:vit-xs", epochs=epochs, method={"head_warmup_epochs": 1})

@@ -113,6 +113,12 @@ def test_a_student_that_does_not_fit_the_data(data):
     )
 
 
+def test_labels_of_one_class_tell_nothing(data):
+    one = replace(data, classes=("ant",), num_classes=1)
+    said = error(network(data, classes=("ant",), num_classes=1), {}, one, needs={"labels"})
+    assert said == f"{data.name} has one class, so that its labels tell nothing: give images of two or more"
+
+
 def test_the_cure_for_a_module_is_not_a_name_that_does_not_exist(data):
     said = error(network(data), {"t": module(data, classes=tuple("abcd"))}, data)
     assert said.endswith("give data of its classes, or give the module a head for these and train it first")

@@ -270,8 +270,10 @@ def test_an_error_of_the_first_process_stops_both_with_one_line(start, grey, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["UserError", "ZeroDivisionError"])
 @pytest.mark.parametrize("mistaken", [(0,), (1,), (0, 1)])
-def test_a_mistake_in_any_process_stops_all_and_one_tells(start, tmp_path, mistaken):
+def test_a_mistake_in_any_process_stops_all_and_one_tells(start, tmp_path, mistaken, kind):
+    """What nobody expected is told by each process that met it."""
     (tmp_path / "script.py").write_text(
         "import sys\n"
         "from lightning_fabric import Fabric\n"
@@ -282,15 +284,16 @@ def test_a_mistake_in_any_process_stops_all_and_one_tells(start, tmp_path, mista
         "try:\n"
         "    with together(fabric):\n"
         f"        if fabric.global_rank in {mistaken}:\n"
-        "            raise UserError('a mistake')\n"
+        f"            raise {kind}('a mistake')\n"
         "    print('went on')\n"
-        "except (UserError, SystemExit) as stopped:\n"
+        "except (UserError, ZeroDivisionError, SystemExit) as stopped:\n"
         "    print(f'{fabric.global_rank} {type(stopped).__name__}\\n', end='', flush=True)\n"
         "fabric.barrier()\n"
     )
     code, out, err = ends(start("script.py", launcher=TORCHRUN[:-2]))
     assert code == 0, err
-    told = [f"{rank} {'UserError' if rank == min(mistaken) else 'SystemExit'}" for rank in (0, 1)]
+    tell = mistaken[:1] if kind == "UserError" else mistaken
+    told = [f"{rank} {kind if rank in tell else 'SystemExit'}" for rank in (0, 1)]
     assert sorted(out.splitlines()) == told
 
 

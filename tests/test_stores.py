@@ -50,7 +50,7 @@ def test_what_is_listed_verified_and_removed(kept, tmp_path, capsys):
 
     assert main(["signals", "list", str(store), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["signals"] == listed
-    assert main(["signals", "remove", str(store), listed[0]["key"]]) == 0
+    assert main(["signals", "remove", str(store), *2 * [listed[0]["key"]]]) == 0
     assert [row["key"] for row in stores.listed(store)] == [listed[1]["key"]]
     assert main(["signals", "remove", str(store), "all"]) == 0
     assert stores.listed(store) == []

@@ -63,6 +63,14 @@ def test_a_run_leaves_a_generator_that_hard_can_use(grey, tmp_path):
     assert api.run(hard, output=tmp_path / "hard").numbers["method"] == "hard"
 
 
+def test_a_generator_given_as_a_module_is_handed_back(grey, tmp_path):
+    network = load_generator("fresh:vae", channels=1, image_size=(12, 12))
+    settings = {"student": network.body, "data": grey, "method": "autoencode", "epochs": 1, "batch_size": 20}
+    first, again = (api.transfer(output=tmp_path / "run", **settings) for _ in range(2))
+    for one, two in zip(first.student.parameters(), again.student.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
 def test_a_module_generates_through_the_api(grey, tmp_path):
     class Scale(nn.Module):
         def __init__(self):

@@ -376,13 +376,19 @@ def test_two_processes_give_the_losses_of_one_that_accumulates(start, speak, lla
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
+PLATEAU = {"schedule": "plateau", "plateau.patience": 1, "plateau.reductions": 9}
+
+
 @pytest.mark.slow
-def test_a_spread_run_that_is_stopped_goes_on_to_the_last_bit(start, llama, prose, tmp_path):
+@pytest.mark.parametrize("schedule", [{}, PLATEAU], ids=["constant", "plateau"])
+def test_a_spread_run_that_is_stopped_goes_on_to_the_last_bit(start, llama, prose, tmp_path, schedule):
+    more = [text for key, value in schedule.items() for text in (f"--method.optimiser.{key}", value)]
+
     def arguments(folder):
         return (
             "transfer", "--student", f"hf:{llama(1)}", "--teacher", f"hf:{llama(0)}", "--data", prose, "--data.length", "24",
             "--epochs", "30", "--batch-size", "8", "--threads", "1", "--log_every", "1", "--lr", "0.01", "--devices", "2",
-            "--sharded", "true", "--precision", "bf16-mixed", "--checkpoint_every", "5", "--output", tmp_path / folder,
+            "--sharded", "true", "--precision", "bf16-mixed", "--checkpoint_every", "5", "--output", tmp_path / folder, *more,
         )  # fmt: skip
 
     whole = start(*arguments("whole"))
@@ -574,3 +580,14 @@ def test_a_study_whose_text_is_missing(llama, monkeypatch, tmp_path):
     (tmp_path / "brown.txt").unlink()
     with pytest.raises(UserError, match="data set 'text:brown.txt': there is no brown.txt"):
         execution.check_names(cell.recipe for cell in cells)
+
+
+def test_evaluate_leaves_a_users_model_as_it_is(llama, bytewise, prose):
+    body = load_language(f"hf:{llama(0)}").body.to(torch.bfloat16)
+    body.tokenizer = bytewise
+    before = {name: tensor.clone() for name, tensor in body.state_dict().items()}
+    api.evaluate(body, data={"name": prose, "length": 24})
+    after = body.state_dict()
+    assert all(
+        torch.equal(after[name], tensor) and after[name].dtype == torch.bfloat16 for name, tensor in before.items()
+    )
