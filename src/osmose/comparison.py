@@ -74,7 +74,7 @@ def compare(
     if loaded and loaded.classes:
         _check_classes(wanted, loaded.classes)
     shown = {str(model): _shown(model) for model in expanded(models)}
-    if student is not None and student not in {**shown, **dict.fromkeys(shown.values())}:
+    if student is not None and student not in (*shown, *shown.values()):
         raise unknown("student", student, tuple(shown.values()))
     found = asked.ask(models, loaded, part, features=features)
     student = student and found.given.get(student, student)

@@ -32,8 +32,8 @@ _OWN = (
     "report.html",
     "recipe.yaml",
 )
-"""What a run leaves, in the order in which it is discarded: while anything is there, the recipe still says of what. Where no
-recipe is it is somebody else's."""
+"""What a run leaves, in the order in which it is discarded: while anything is there, the recipe still says of what. Without
+a recipe it is somebody else's."""
 
 
 _NAMED = 6
