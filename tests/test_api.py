@@ -232,6 +232,11 @@ def test_stages_run_in_order_and_again_only_where_unfinished(grey, tmp_path, mon
     assert again.student.digest() == result.student.digest()
     assert (tmp_path / "run" / "one" / "result.json").stat().st_mtime_ns == began
 
+    for name in ("result.json", "recipe.yaml"):
+        (tmp_path / "run" / name).unlink()
+    for _ in range(2):  # every stage is finished, and the folder is theirs again
+        assert osmose.run(recipe, output=tmp_path / "run").numbers == again.numbers
+
 
 def test_stages_have_their_folder_for_themselves(grey, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

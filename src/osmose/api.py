@@ -28,7 +28,7 @@ from osmose.errors import UserError, check
 from osmose.evaluate import accuracy, outcomes, predict
 from osmose.evaluate.harness import SHARES, find_tasks, score_tasks
 from osmose.evaluate.language import score_tokens, text_numbers
-from osmose.evaluate.ratings import root_mean_square
+from osmose.evaluate.ratings import error_by_genre, root_mean_square
 from osmose.evaluate.readings import check_features, read_features
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.execution import Result, execute
@@ -202,7 +202,7 @@ def evaluate(
     features: bool = False,
 ) -> Numbers:
     """Accuracy of a model on a part of a data set, in percent; where labels are numbers its mean squared error, of ratings
-    ("ratings:DIR") the root of it.
+    ("ratings:DIR") the root of it, of all and of the items of each genre.
 
     Of a language model on text ("text:DIR") the numbers of `osmose.evaluate.language.text_numbers`.
 
@@ -250,7 +250,9 @@ def _evaluate_ratings(model: Model, settings: recipes.RatingData, part: str) -> 
     check_answer(network, loaded)
     network.to(best_device())
     numbers = {"model": network.name, "data": settings.name, "part": part, "ratings": len(split)}
-    return {**numbers, "rmse": root_mean_square(outcomes(network, predict(network, split), split))}
+    errors = outcomes(network, predict(network, split), split)
+    by_genre = error_by_genre({"rmse": errors}, split, loaded.features, loaded.genres)
+    return {**numbers, "rmse": root_mean_square(errors), "by_genre": by_genre}
 
 
 def _evaluate_text(model: Model, settings: recipes.Text, part: str) -> Numbers:

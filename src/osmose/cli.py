@@ -326,7 +326,7 @@ def _evaluate(options: argparse.Namespace, changes: dict[str, Any]) -> int:
         if getattr(options, flag) is not None:
             raise UserError(f"--{flag} goes with --tasks: leave it out, or give tasks")
     numbers = api.evaluate(options.model, data=changes["data"], part=options.part, features=options.features)
-    _print(options, numbers, _show_pairs)
+    _print(options, numbers, _show_scores)
     return 0
 
 
@@ -605,6 +605,13 @@ def _show_estimate(numbers: dict[str, Any]) -> None:
     for name, stage in numbers["stages"].items():
         text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in stage.items())
         print(f"{name}: {text}" if name else text)
+
+
+def _show_scores(numbers: dict[str, Any]) -> None:
+    by_genre = numbers.pop("by_genre", {})
+    _show_pairs(numbers)
+    if by_genre:
+        _show_rows([{"genre": genre, **found} for genre, found in by_genre.items()])
 
 
 def _show_pairs(values: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Several runs at a time, each `osmose run` in a process of its own."""
 
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from osmose import user_code
+from osmose.engine.folder import finished
 from osmose.engine.interrupt import interruptions
 from osmose.files import cannot_write, write_atomically
 from osmose.recipe import Recipe
@@ -54,12 +54,6 @@ def start_run(recipe: Recipe, folder: Path, lock: int) -> Process:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, env=environment, pass_fds=[lock]
         )
-
-
-def result(folder: Path) -> dict[str, Any] | None:
-    """The numbers of the finished run in `folder`, or None."""
-    path = folder / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 @contextmanager
@@ -112,7 +106,7 @@ def execute(
     Returns:
         The results of the finished runs, and the reason, in one line, for each run that failed; both by name.
     """
-    results = {name: numbers for name in recipes if (numbers := result(folder / name)) is not None}
+    results = {name: numbers for name in recipes if (numbers := finished(folder / name)) is not None}
     waiting = [name for name in recipes if name not in results]
     running: dict[str, Process] = {}
     said: dict[str, int] = {}
@@ -131,7 +125,7 @@ def execute(
                     if code is None:
                         continue
                     del running[name]
-                    numbers = result(folder / name)
+                    numbers = finished(folder / name)
                     if code == 0 and numbers is not None:
                         results[name] = numbers
                         update(results)

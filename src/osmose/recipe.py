@@ -223,6 +223,10 @@ def resolve(values: Mapping[str, Any]) -> Recipe:
     view = values.pop("view", {})
     if not isinstance(view, Mapping):
         raise UserError(f"key 'view' is {view!r}: expected a section; see `osmose show settings`")
+    known = [one.name for one in dataclasses.fields(Recipe)]
+    for key in values:
+        if key not in known:
+            raise _unknown_key(Recipe, str(key), "", known, cls)
     arguments = {
         "data": data,
         "view": cls.sees(**_typed(cls.sees, view, "view")),
@@ -587,12 +591,16 @@ def _check_keys(cls: type, section: Mapping[str, Any], prefix: str, skip: frozen
             raise UserError(f"key '{dotted}' is empty: give it a value, or leave it out for its default")
 
 
-def _unknown_key(cls: type, key: str, prefix: str, known: Iterable[str]) -> UserError:
-    """The error for an unknown key; of keys in sections below, the nearest is named by its whole path."""
+def _unknown_key(
+    cls: type, key: str, prefix: str, known: Iterable[str], method: type[Method] | None = None
+) -> UserError:
+    """The error for an unknown key; of keys in sections below, and of a method, the nearest is named by its whole path."""
     names = {_dotted(prefix, name) for name in known}
     below = {row["key"].split(".")[-1]: row["key"] for row in describe(cls) if "." in row["key"]}
-    if cls is Recipe:
-        below |= {"optimiser": "method.optimiser", "target": "method.target", "lr": "method.optimiser.lr"}
+    if method is not None:
+        paths = {f"method.{row['key']}" for row in describe(method)}
+        paths |= {path.rpartition(".")[0] for path in paths if path.count(".") > 1}
+        below = {path.split(".")[-1]: path for path in sorted(paths, key=len, reverse=True)} | below
     near = get_close_matches(key, [*below, *(name.split(".")[-1] for name in names)], n=1, cutoff=0.6)
     if near and near[0] in below:
         return UserError(f"unknown key '{_dotted(prefix, key)}': did you mean '{_dotted(prefix, below[near[0]])}'?")

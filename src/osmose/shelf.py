@@ -18,8 +18,17 @@ Rows = list[dict[str, Any]]
 
 
 def models() -> Rows:
-    """The zoo, a row a model."""
-    return show_models()
+    """The zoo, a row a model, and what other names there are."""
+    others = {
+        "timm:NAME": "a network of timm with its published weights; extra vision",
+        "file:PATH": "a run's folder, or weights that Osmose wrote",
+        "fresh:MODEL": "new weights: fresh:zoo:vit-s, fresh:timm:NAME, fresh:hf:FOLDER, each with options: ,patch=4",
+        "head:MODEL": "its weights with a new classifier; head:zoo:vit-m,depth=2: those of its first blocks",
+        "hf:FOLDER": "a language model, or hf:NAME of the hub, or hf:FILE.gguf; hf:FOLDER,layers=6: six layers; extra language",
+        "fresh:ratings:two-tower": "says how a user rates an item",
+        "fresh:nix:NAME": "cnn, mlp, vit, resnet18 and vit-cifar10, the networks of method hard's paper; its toy is toy:cosine",
+    }
+    return [*show_models(), *({"name": name, "description": text} for name, text in others.items())]
 
 
 def data() -> Rows:

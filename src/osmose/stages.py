@@ -47,5 +47,6 @@ def execute_stages(stages: Mapping[str, Recipe], output: Path, *, fresh: bool = 
         numbers = {"stages": {name: result.numbers for name, result in results.items()}}
         with together(fabric):
             if fabric.is_global_zero:
+                folder.begin()  # again, where every stage was finished and none began it
                 folder.finish(numbers)
     return Result(results[list(results)[-1]].student, numbers, output)

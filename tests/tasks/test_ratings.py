@@ -251,6 +251,8 @@ def test_a_matrix_factorisation_teaches_and_learns(projected, rate, ratings):
     assert student.numbers["rmse_after"] < student.numbers["rmse_before"]
     found = api.evaluate(teacher.student.body, data=ratings)
     assert found["rmse"] == pytest.approx(teacher.numbers["rmse_after"], rel=1e-6)
+    after = {genre: one["after"] for genre, one in teacher.numbers["by_genre"].items()}
+    assert {genre: one["rmse"] for genre, one in found["by_genre"].items()} == pytest.approx(after, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,7 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """The finished run's numbers, or None while it is not finished."""
-        path = self.path / "result.json"
-        return json.loads(path.read_text()) if path.exists() and not self.fresh else None
+        return None if self.fresh else finished(self.path)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Write result.json: from now on the run is finished."""
@@ -177,6 +176,12 @@ class RunFolder:
                 f"{self.path} holds a run of another recipe ({changed}): "
                 "give another --output, or --fresh to discard it"
             )
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The numbers of the finished run in `folder`, or None."""
+    path = folder / "result.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _remove(path: Path) -> None:
