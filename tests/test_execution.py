@@ -81,7 +81,7 @@ def test_a_whole_transfer_is_the_papers_algorithm_in_plain_torch(execute, tmp_pa
     student = load_model("fresh:zoo:cnn-s", stream="student/init", **build)
     teacher = load_model("fresh:zoo:vit-xs", stream="teacher1/init", **build).eval()
     initial = copy.deepcopy(student).eval()
-    student.train()
+    student.train().to(memory_format=torch.channels_last)
     steps, total = 6, 12
     optimiser = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     views = Views(crop="shift", pad=2, seed=11)

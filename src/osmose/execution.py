@@ -105,6 +105,7 @@ def execute(
             )
             raise UserError(f"the GPU's memory is too small for a micro-batch ({first_line(error)}): {cure}") from None
         student = _student(engine.method)
+        student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as it will come from disk
         if recipe.sharded:
             student = _gathered(student, task)
         with together(fabric):
@@ -165,8 +166,8 @@ def prepare(
     with stream(recipe.seed, "method/fit"):
         method.fit_to(feed.shapes, train.index)
     notes += method.notes()
-    if recipe.precision == "bf16-mixed":
-        # The layout of the fast bfloat16 convolutions; torch's types lack it.
+    if recipe.precision == "bf16-mixed" or fabric.device.type == "cpu":
+        # The layout of the fast convolutions; torch's types lack it.
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for role, fields in method.reads().items():
         frozen[role].expect(fields)
