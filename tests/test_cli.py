@@ -103,6 +103,7 @@ def test_json_is_exactly_one_object_on_stdout(go, short, grey, tmp_path):
     assert len(printed["robustness"]["rows"]) == 2 * (1 + 5)
     assert len(printed["robustness"]["gaps"]) == 1
     names = [row["name"] for row in printed["show models"]["models"]]
+    assert len([name for name in names if name.startswith("zoo:")]) >= 9
     assert {"zoo:cnn-s", "timm:NAME", "file:PATH", "hf:FOLDER"} <= set(names)
     assert {row["name"] for row in printed["show methods"]["methods"]} >= {
         "distill",

@@ -608,10 +608,9 @@ def _show_estimate(numbers: dict[str, Any]) -> None:
 
 
 def _show_scores(numbers: dict[str, Any]) -> None:
-    by_genre = numbers.pop("by_genre", {})
-    _show_pairs(numbers)
-    if by_genre:
-        _show_rows([{"genre": genre, **found} for genre, found in by_genre.items()])
+    _show_pairs({key: value for key, value in numbers.items() if key != "by_genre"})
+    if "by_genre" in numbers:
+        _show_rows([{"genre": genre, **found} for genre, found in numbers["by_genre"].items()])
 
 
 def _show_pairs(values: dict[str, Any]) -> None:

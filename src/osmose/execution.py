@@ -105,9 +105,9 @@ def execute(
             )
             raise UserError(f"the GPU's memory is too small for a micro-batch ({first_line(error)}): {cure}") from None
         student = _student(engine.method)
-        student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as it will come from disk
         if recipe.sharded:
             student = _gathered(student, task)
+        student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as it will come from disk
         with together(fabric):
             if first:
                 epoch = recipe.epochs if engine.step == engine.clock().total else chosen.epoch
