@@ -270,7 +270,7 @@ def test_imported_files_of_one_name_are_two_modules(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.py").write_text(f"WHO = {name!r}\n")
         import_file(tmp_path / name / "mine.py")
-    found = {key: module for key, module in sys.modules.items() if getattr(module, "WHO", None) in ("a", "b")}
+    found = {key: module for key, module in list(sys.modules.items()) if getattr(module, "WHO", None) in ("a", "b")}
     assert sorted(module.WHO for module in found.values()) == ["a", "b"]
     for key in found:
         del sys.modules[key]

@@ -678,14 +678,6 @@ def test_a_split_smaller_than_a_batch_trains_at_its_own_batchs_rate(execute, met
     assert metrics(tmp_path / "asked") == metrics(tmp_path / "exact")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_on_a_gpu(execute, left, tmp_path, precision):
-    settings = {"accelerator": "cuda", "deterministic": True, "precision": precision, "method": {"target": "partition"}}
-    first, second = (execute(tmp_path / name, **BATCH_NORM, **settings) for name in ("first", "second"))
-    assert left(first.folder) == left(second.folder)
-
-
 def test_loader_processes_change_nothing(undisturbed):
     assert undisturbed(workers=2, **BATCH_NORM) == undisturbed(**BATCH_NORM)
 

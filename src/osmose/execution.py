@@ -166,9 +166,8 @@ def prepare(
     with stream(recipe.seed, "method/fit"):
         method.fit_to(feed.shapes, train.index)
     notes += method.notes()
-    if recipe.precision == "bf16-mixed" or fabric.device.type == "cpu":
-        # The layout of the fast convolutions; torch's types lack it.
-        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # The layout of the fast convolutions; torch's types lack it.
+    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for role, fields in method.reads().items():
         frozen[role].expect(fields)
         if feed.numbered:

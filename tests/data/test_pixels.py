@@ -1,6 +1,7 @@
 """Pixel operations against slow re-derivations, one pixel at a time."""
 
 import colorsys
+import importlib
 
 import pytest
 import torch
@@ -117,6 +118,7 @@ def test_resize_box_is_bilinear_between_pixel_centres():
 def test_affine_is_that_of_torchvision():
     torchvision_ops.install()
     functional = pytest.importorskip("torchvision.transforms.v2.functional")
+    bilinear = importlib.import_module("torchvision.transforms").InterpolationMode.BILINEAR
     images = torch.randint(0, 256, (5, 3, 17, 22), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     cases = [(0, 0, 1, 0, 0), (30, 0, 1, 0, 0), (0, 20, 1, 0, 0), (-50, -10, 0.7, 3, -2), (140, 5, 1.6, -1, 4)]
     parts = [torch.tensor(part, dtype=torch.float64) for part in zip(*cases, strict=True)]
@@ -125,7 +127,7 @@ def test_affine_is_that_of_torchvision():
     for number, (turn, lean, factor, below, beside) in enumerate(cases):
         expected = functional.affine(
             images[number].float(), angle=turn, translate=[beside, below], scale=factor, shear=[lean, 0.0],
-            interpolation="bilinear",
+            interpolation=bilinear,
         )  # fmt: skip
         assert (found[number] - expected).abs().max() <= 0.51
     assert torch.equal(found[0], images[0])

@@ -110,6 +110,10 @@ def mild_space(height: int, width: int) -> tuple[Operation, ...]:
 def _geometry(
     do: Any, interpolation: str, shear: list[float], right: list[float], down: list[float], turn: list[float]
 ) -> list[Operation]:
+    from torchvision.transforms import InterpolationMode
+
+    mode = InterpolationMode(interpolation)
+
     def move(x: Tensor, *, shear: tuple[float, float] = (0.0, 0.0), by: tuple[float, float] = (0.0, 0.0)) -> Tensor:
         moved: Tensor = do.affine(
             x,
@@ -117,7 +121,7 @@ def _geometry(
             translate=[int(part) for part in by],
             scale=1.0,
             shear=[math.degrees(math.atan(part)) for part in shear],
-            interpolation=interpolation,
+            interpolation=mode,
             center=[0.0, 0.0],
         )
         return moved
@@ -127,7 +131,7 @@ def _geometry(
         Operation(lambda x, m: move(x, shear=(0.0, m)), shear, signed=True),
         Operation(lambda x, m: move(x, by=(m, 0.0)), right, signed=True),
         Operation(lambda x, m: move(x, by=(0.0, m)), down, signed=True),
-        Operation(lambda x, m: do.rotate(x, m, interpolation=interpolation), turn, signed=True),
+        Operation(lambda x, m: do.rotate(x, m, interpolation=mode), turn, signed=True),
     ]
 
 

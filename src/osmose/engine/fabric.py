@@ -49,6 +49,11 @@ def torch_settings(settings: Training) -> Iterator[None]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         yield
+    except RuntimeError as error:
+        if settings.deterministic and "does not have a deterministic implementation" in str(error):
+            raise UserError(f"{str(error).split(' does not')[0]} has no form that gives the same bits each time on this device: "
+                            "set deterministic to false") from error  # fmt: skip
+        raise
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)

@@ -48,7 +48,7 @@ def linear_probe(
         heldout: features and labels of others, by which the decay is chosen; None takes the middle one.
         classes: number of classes.
         steps: of the optimiser.
-        device: where it is fitted.
+        device: where the features are read.
     """
     mean, deviation = features.mean(0), features.std(0).clamp(min=1e-6)
     inputs, classes_of = ((features - mean) / deviation).to(device), labels.to(device)
@@ -64,16 +64,18 @@ def linear_probe(
 
 
 def _fit(inputs: Tensor, labels: Tensor, classes: int, decay: float, steps: int) -> tuple[Tensor, Tensor]:
-    weight = torch.zeros(classes, inputs.shape[1], device=inputs.device, requires_grad=True)
-    bias = torch.zeros(classes, device=inputs.device, requires_grad=True)
+    """L-BFGS keeps its many short sums on the CPU, where none waits for another device; the features stay on theirs."""
+    weight = torch.zeros(classes, inputs.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
         with torch.enable_grad():
-            value = F.cross_entropy(F.linear(inputs, weight, bias), labels) + decay / 2 * weight.square().sum()
+            scores = F.linear(inputs, weight.to(inputs.device), bias.to(inputs.device))
+            value = F.cross_entropy(scores, labels).cpu() + decay / 2 * weight.square().sum()
             value.backward()
         return value
 
     optimiser.step(loss)
-    return weight.detach().cpu(), bias.detach().cpu()
+    return weight.detach(), bias.detach()

@@ -234,7 +234,7 @@ class Dino(Method):
             optimiser = self.cnn_optimiser if self.maps[number] else self.transformer_optimiser
             never = self.best[place] < _NOTHING and clock.epoch + 1 >= optimiser.warmup_epochs + _PATIENCE
             alike = f"in epoch {clock.epoch + 1} its twin answered all samples alike ({mean:.1e} nats)"
-            if mean < min(_NOTHING, 0.1 * self.best[place]):
+            if self.best[place] >= _NOTHING and mean < min(_NOTHING, 0.1 * self.best[place]):
                 raise stop(
                     f"{who} collapsed: {alike}; lower method.teacher_temperature or the learning rate, or raise method.momentum"
                 )

@@ -270,6 +270,11 @@ class Hard(Method):
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: parameter.detach().clone() for name, parameter in self.augmentor.learned().items()}
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """The pool, which is neither parameters nor buffers, goes where the module goes."""
+        self.pool = [{name: fn(value) for name, value in kept.items()} for kept in self.pool]
+        return super()._apply(fn, recurse)
+
     def get_extra_state(self) -> dict[str, Any]:
         """Phase, counters, pool and the number still to be looked at."""
         kept = {name: getattr(self, name) for name in _KEPT}

@@ -39,8 +39,8 @@ class Speaker(ABC):
         self.block: int | None = None
         self.kept: Kept | None = None
         self.fields: Collection[str] = ()
-        if mixed:
-            # The layout of the fast bfloat16 convolutions; torch's types lack it.
+        if mixed or torch.device(device).type == "cuda":
+            # The layout of the fast convolutions there; torch's types lack it.
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._batch: Batch | None = None
         self._held: dict[str, Tensor] = {}

@@ -178,7 +178,7 @@ def check_answer(network: Network, data: Ratings) -> None:
     """Raise `UserError` where a network does not answer with one number a rating."""
     sample = data.train.subset(torch.tensor([0]))
     with evaluating(network):
-        rating = network(sample.inputs.read(torch.tensor([0]))).logits
+        rating = network(sample.inputs.read(torch.tensor([0])).to(network.device)).logits
     if rating.shape != (1, 1):
         raise UserError(
             f"'{network.name}' gives outputs of shape {list(rating.shape)} for one rating, where [1, 1] was expected: give a "
