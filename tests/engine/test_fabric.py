@@ -43,3 +43,15 @@ def test_threads_and_determinism_are_those_of_the_run_inside_and_the_callers_out
             assert now() == (2, False)
         assert now() == (2, True)
     assert now() == before == (1, False)
+
+
+def test_an_operation_without_a_deterministic_form_is_one_line():
+    """As torch words it, on a GPU."""
+    words = "grid_sampler_2d_backward_cuda does not have a deterministic implementation, but you set ..."
+    with (
+        pytest.raises(UserError, match=r"^grid_sampler_2d_backward_cuda has no form .*: set deterministic to false$"),
+        torch_settings(Training(deterministic=True)),
+    ):
+        raise RuntimeError(words)
+    with pytest.raises(RuntimeError, match="another"), torch_settings(Training(deterministic=True)):
+        raise RuntimeError("another")

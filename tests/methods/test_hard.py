@@ -57,6 +57,12 @@ def in_student_phase(**settings):
     return method
 
 
+def test_the_pool_goes_where_the_module_goes():
+    """Here to another dtype, as to another device: it is neither parameters nor buffers."""
+    method = build().double()
+    assert {value.dtype for kept in method.pool for value in kept.values()} == {torch.float64}
+
+
 @pytest.mark.parametrize("temperature", [1.0, 5.0])
 def test_the_augmentors_loss_is_equation_3(temperature):
     method = build(temperature=temperature, lambda_s=0.7, lambda_t=1.9)

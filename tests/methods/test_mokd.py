@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -554,6 +555,16 @@ def test_what_never_told_anything_is_no_collapse_at_once(grey, tmp_path):
     api.run({**recipe, "epochs": 4}, output=tmp_path / "run")
     with pytest.raises(UserError, match="learned nothing: in epoch 5 .* as in all before; lower"):
         api.run({**recipe, "epochs": 6}, output=tmp_path / "longer")
+
+
+def test_what_fades_from_hardly_anything_is_no_collapse():
+    """A twin that never told what counts as an answer may fall to nothing by rounding, as on a GPU."""
+    method = build()
+    places = len(method.best)
+    for best, falls in ((1e-6, False), (1.0, True)):
+        method.best, method.told = [best] * places, [[0.0] * places]
+        with pytest.raises(UserError, match="collapsed") if falls else nullcontext():
+            method._require_answers(CLOCK)
 
 
 def test_local_crops_that_a_network_cannot_take_are_resized():
