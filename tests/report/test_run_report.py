@@ -128,7 +128,7 @@ def test_of_many_classes_those_that_changed_most_are_drawn(finished, tmp_path, r
 def test_numbers_for_labels(execute, tmp_path, read_page):
     execute(
         tmp_path / "run", student="fresh:toy:mlp", teacher="toy:cosine", data="cosine", epochs=2, batch_size=100,
-        method={"target": "teacher"},
+        method={"target": "teacher", "optimiser": {"lr": 0.01}},
     )  # fmt: skip
     text = " ".join(read_page((tmp_path / "run" / "report.html").read_text()).text)
     assert "mean squared error before" in text
