@@ -611,7 +611,7 @@ def test_images_that_are_not_square():
 @pytest.mark.parametrize(
     ("study", "runs"),
     [
-        ("mokd-settings", 16),
+        ("mokd-settings", 18),
         ("mokd-fashion", 21),
         ("mokd-terms", 21),
         ("mokd-cifar10", 18),
