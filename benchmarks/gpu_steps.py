@@ -27,11 +27,8 @@ from osmose.data import images
 from osmose.data.batch import Batch
 from osmose.data.feed import LoaderFeed
 from osmose.engine.fabric import make_fabric, torch_settings
-from osmose.engine.folder import RunFolder
-from osmose.engine.loop import Engine
-from osmose.engine.progress import Progress
-from osmose.execution import gather, prepare
 from osmose.measure import environment
+from paired import make_engine
 
 BF16 = {"precision": "bf16-mixed", "frozen_precision": "bf16-mixed"}
 VIT = "dynamic_img_size=true,drop_path_rate=0.1,global_pool=avg,fc_norm=false"
@@ -110,10 +107,9 @@ def read_anew(feed: LoaderFeed) -> Iterator[Batch]:
 def measure(values: Mapping[str, Any], steps: int, reads: bool) -> dict[str, Any]:
     """The numbers of one recipe."""
     settings = recipe.resolve({**values, "log_every": 10**6})
-    gpu = torch.cuda.is_available()
+    gpu, part = torch.cuda.is_available(), max(1, steps // 4)
     with tempfile.TemporaryDirectory() as folder, torch_settings(settings):
-        run = RunFolder(Path(folder), settings.plain(), owner=False)
-        engine: Engine = prepare(settings, gather(settings, {}, {}), run, make_fabric(settings), Progress(quiet=True))
+        engine = make_engine(settings, Path(folder))
         assert isinstance(engine.feed, LoaderFeed)
         batches = read_anew(engine.feed) if reads else shown_again(engine.feed)
         if gpu:
@@ -125,11 +121,11 @@ def measure(values: Mapping[str, Any], steps: int, reads: bool) -> dict[str, Any
             if gpu:
                 torch.cuda.synchronize()
             began = time.perf_counter()
-            for _ in range(max(1, steps // 4)):
+            for _ in range(part):
                 engine.train_step(batches)
             if gpu:
                 torch.cuda.synchronize()
-            parts.append((time.perf_counter() - began) / max(1, steps // 4))
+            parts.append((time.perf_counter() - began) / part)
         middle = statistics.median(parts)
         return {
             "ms": round(1000 * middle, 1), "ms_least": round(1000 * min(parts), 1), "ms_most": round(1000 * max(parts), 1),

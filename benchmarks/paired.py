@@ -96,9 +96,7 @@ def engine_step(
     values: dict[str, Any], folder: Path, ready: Callable[[Engine], None] = lambda engine: None
 ) -> Callable[[], None]:
     """An optimiser step of a recipe in the engine, to be called again and again, over epochs of its data."""
-    settings = recipe.resolve(values)
-    run = RunFolder(folder, settings.plain(), owner=False)
-    engine = prepare(settings, gather(settings, {}, {}), run, make_fabric(settings), Progress(quiet=True))
+    engine = make_engine(recipe.resolve(values), folder)
     ready(engine)
     shards = engine.feed.epoch(0, 0, engine.mine)
 
@@ -109,3 +107,9 @@ def engine_step(
         engine.train_step(shards)
 
     return step
+
+
+def make_engine(settings: recipe.Recipe, folder: Path) -> Engine:
+    """The engine that trains a recipe, before its first step."""
+    run = RunFolder(folder, settings.plain(), owner=False)
+    return prepare(settings, gather(settings, {}, {}), run, make_fabric(settings), Progress(quiet=True))
