@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 from scipy.stats import t
 
+from osmose import table
+
 PAPER = (0.9965, 1.0908, 1.0475, 1.0761, 1.1656, 1.1050, 1.0022, 1.0485)
 """arXiv 2310.03188, the best variant of each column; its genres are not named, only that they go from dense to sparse."""
 BEGINS = "interactive"
@@ -31,8 +33,9 @@ def chosen(rows: Sequence[Mapping[str, Any]]) -> tuple[Errors, Errors]:
     """The held-out and the test errors of the settings that are best on the held-out part of their genre."""
     found: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        genre, *others = row["settings"].removeprefix("data.genre=").split(", ")
-        found[row["method"], genre][", ".join(others)].append(row)
+        settings = table.settings(row)
+        genre = settings.pop("data.genre")
+        found[row["method"], genre][table.joined(settings)].append(row)
     heldout: Errors = defaultdict(dict)
     test: Errors = defaultdict(dict)
     for (method, genre), settings in found.items():

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from genre_table import complete, paired
 from mokd_tables import spread
+from osmose import table
 
-GENRE = "data.genre="
+GENRE = "data.genre"
 
 Runs = dict[int, Mapping[str, Any]]
 """The rows of one method, student and settings, by seed."""
@@ -29,10 +30,9 @@ def grouped(rows: list[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Runs
     """The rows by student or genre, then by method, settings and seed."""
     found: dict[str, dict[str, dict[str, Runs]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     for row in rows:
-        settings = row["settings"].split(", ")
-        genre = next((setting.removeprefix(GENRE) for setting in settings if setting.startswith(GENRE)), None)
-        others = ", ".join(setting for setting in settings if not setting.startswith(GENRE))
-        runs = found[genre or row["student"]][row["method"]][others]
+        settings = table.settings(row)
+        genre = settings.pop(GENRE, None)
+        runs = found[genre or row["student"]][row["method"]][table.joined(settings)]
         if row["seed"] in runs:
             sys.exit(
                 f"{row['student']} has several teachers in method {row['method']}: this table is of studies with one"

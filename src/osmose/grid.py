@@ -70,7 +70,7 @@ class Cell:
             "student": " + ".join(self.recipe.students),
             "teacher": " + ".join(self.recipe.roles.values()) or None,
             "method": self.method,
-            "settings": ", ".join(f"{key}={_text(value)}" for key, value in self.settings.items()),
+            "settings": table.joined(_texts(self.settings)),
             "seed": self.recipe.seed,
             "data": self.recipe.data.name,
             "folder": f"runs/{self.name}",
@@ -261,7 +261,7 @@ def _draw(folder: Path, finished: Sequence[Cell]) -> None:
 
     There is a line for each method and its settings, or, where they are many, for all settings of a method.
     """
-    lines = [table.named(cell.method, {key: _text(value) for key, value in cell.settings.items()}) for cell in finished]
+    lines = [table.named(cell.method, _texts(cell.settings)) for cell in finished]
     if len(set(lines)) > _LINES:
         lines = [cell.method for cell in finished]
     methods: dict[str, list[Curve]] = {}
@@ -355,6 +355,10 @@ def _name(method: str, settings: Plain, recipe: Recipe) -> str:
         digest = hashlib.sha256(name).hexdigest()[:8].encode()
         name = b"-".join([name[: _LONGEST // 3], digest, name[-_LONGEST // 2 :]])
     return name.decode(errors="ignore")
+
+
+def _texts(settings: Plain) -> dict[str, str]:
+    return {key: _text(value) for key, value in settings.items()}
 
 
 def _text(value: Any) -> str:

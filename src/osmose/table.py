@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -273,6 +274,17 @@ def _markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
     headings, texts, numeric = cells(rows, columns)
     lines = [headings, ["---:" if number else "---" for number in numeric], *texts]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def joined(settings: Mapping[str, str]) -> str:
+    """Settings as a row holds them: `method.kl_weight=0.4, seed=1`."""
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
+
+
+def settings(one: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a row, by recipe key: what `joined` has joined."""
+    pairs = (pair.split("=", 1) for pair in re.split(r", (?=[\w.]+=)", one["settings"] or "") if pair)
+    return dict(pairs)
 
 
 def named(method: str, settings: Mapping[str, str]) -> str:

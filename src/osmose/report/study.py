@@ -1,7 +1,6 @@
 """The page of a study: its methods side by side, and every run."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,15 +196,9 @@ def _spread(key: str, values: Sequence[float]) -> str:
     return f"{mean} ± {table.shown(key, stdev(values)).removeprefix('+')}"
 
 
-def _settings(one: table.Row) -> dict[str, str]:
-    """The settings that the study varies, by key."""
-    pairs = (pair.split("=", 1) for pair in re.split(r", (?=[\w.]+=)", one["settings"] or "") if pair)
-    return dict(pairs)
-
-
 def _own(one: table.Row) -> dict[str, str]:
-    """Those of the method, not of the data."""
-    return {key: value for key, value in _settings(one).items() if not _of_data(key)}
+    """The settings that the study varies, those of the data left out."""
+    return {key: value for key, value in table.settings(one).items() if not _of_data(key)}
 
 
 def _of_data(key: str) -> bool:
@@ -219,5 +212,5 @@ def _variant(one: table.Row) -> str:
 
 def _place(one: table.Row) -> str:
     """What the method is tried on: the choice of the data; and the networks, whose features are not to be thrown together."""
-    chosen = [value for key, value in _settings(one).items() if _of_data(key)]
+    chosen = [value for key, value in table.settings(one).items() if _of_data(key)]
     return ", ".join([one["student"], *chosen] if "neighbours_after" in one else chosen)
