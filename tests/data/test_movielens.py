@@ -9,6 +9,7 @@ from osmose.errors import UserError
 GENRES = ("Action", "Film-Noir", "War")
 RATINGS = [(2, 10, 4.0), (1, 9, 2.5), (2, 9, 1.0), (11, 10, 5.0)]
 ITEMS = {9: ["Film-Noir"], 10: ["Action", "War"], 100: []}
+NONE = "(no genres listed)"
 
 
 def recbole(folder):
@@ -19,7 +20,7 @@ def recbole(folder):
     (folder / "some.inter").write_text("\n".join(lines))
     lines = [
         "item_id:token\ttitle:token_seq\tgenres:token_seq",
-        *(f"{i}\tÀ {i}\t{' '.join(g)}" for i, g in ITEMS.items()),
+        *(f"{i}\tÀ {i}\t{' '.join(g) or NONE}" for i, g in ITEMS.items()),
     ]
     (folder / "some.item").write_text("\n".join(lines), "utf-8")
 
@@ -40,8 +41,7 @@ def million(folder):
 def comma(folder):
     lines = ["userId,movieId,rating,timestamp", *(f"{user},{item},{stars},88" for user, item, stars in RATINGS)]
     (folder / "ratings.csv").write_text("\n".join(lines))
-    none = "(no genres listed)"
-    lines = ["movieId,title,genres", *(f'{i},"À, {i} (1995)",{"|".join(g) or none}' for i, g in ITEMS.items())]
+    lines = ["movieId,title,genres", *(f'{i},"À, {i} (1995)",{"|".join(g) or NONE}' for i, g in ITEMS.items())]
     (folder / "movies.csv").write_text("\n".join(lines), "utf-8")
 
 

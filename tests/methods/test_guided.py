@@ -10,7 +10,7 @@ from osmose.errors import UserError
 from osmose.methods.attention import Attention, attention
 from osmose.methods.feature import Feature
 from osmose.methods.fitnet import FitNet
-from osmose.methods.guided import Answers
+from osmose.methods.guided import Answers, mean_square
 from osmose.methods.relational import Relational
 from osmose.models import load_model
 from osmose.models.layout import Layout
@@ -170,6 +170,24 @@ def test_a_partition_may_teach_beside_it(kind):
     taught = torch.where((teacher.softmax(-1)[rows, Y] > initial.softmax(-1)[rows, Y])[:, None], teacher, initial)
     kl = 4 * F.kl_div((student / 2).log_softmax(-1), (taught / 2).softmax(-1), reduction="batchmean")
     torch.testing.assert_close(method(batch(), LATE).parts["kl"], kl)
+
+
+@pytest.mark.parametrize("kind", [FitNet, Feature, Attention])
+def test_states_are_compared_wide(kind):
+    """The networks compute in bfloat16, all else in float32: as far as bfloat16 carries, the loss is that without it."""
+    method, _ = build(kind)
+    plain = method(batch(), CLOCK)
+    with torch.autocast("cpu", torch.bfloat16):
+        step = method(batch(), CLOCK)
+    assert step.loss.dtype == torch.float32
+    torch.testing.assert_close(step.loss, plain.loss, rtol=0.05, atol=0.02)
+    ours, theirs = torch.randn(2, 6, 9, 8).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mean_square(ours, theirs)
+        seen = attention(Layout("map", 8, 9, (3, 3)), ours.mT.unflatten(2, (3, 3)), Layout("map", 8, 9, (3, 3)))
+    torch.testing.assert_close(found.double(), (ours.double() - theirs.double()).square().mean(), rtol=1e-6, atol=0)
+    squares = ours.double().square().mean(-1)
+    torch.testing.assert_close(seen.double(), squares / squares.norm(dim=-1, keepdim=True), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("kind", METHODS)

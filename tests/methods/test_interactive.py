@@ -268,7 +268,7 @@ def test_a_relative_error_does_not_shrink_states():
 def test_without_rounds_nothing_is_cut():
     """Layers at which a network cannot be cut are as good as any."""
     method, _ = build(rounds=0, student_low="layers.0.norm1")
-    assert set(method(batch(), CLOCK).parts) == {"labels", "messages", "states"}
+    assert set(method(batch(), CLOCK).parts) == {"labels", "messages", "states", "messages/spread"}
     with pytest.raises(UserError, match=r"method.noise is 0.1 and the teacher hears nothing: set method.rounds"):
         build(rounds=0, noise=0.1)
 
@@ -335,6 +335,84 @@ def test_any_two_families_communicate(student, teacher):
         torch.testing.assert_close(method.student.get_buffer(name), plain.get_buffer(name))
 
 
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_encoders_and_decoders_have_the_layers_that_were_asked_for(depth, norm, shared):
+    method, _ = build(message=Message(width=5, depth=depth, norm=norm, shared=shared))
+    side = method.student_side
+    linear = {name: layer for name, layer in side.named_modules() if isinstance(layer, nn.Linear)}
+    width = method.student.tried((1, 12, 12)).states["layers.0"].shape[-1]
+    states = {level: torch.randn(6, 16, width) for level in ("low", "high")}
+    said = side.speak(states)
+    for level, state in states.items():
+        message = linear[f"first.{level}" if not shared and level == "high" else "first.low"](state)
+        for number in range(depth):
+            message = linear[f"encoder.{2 * number + 1}"](F.gelu(message))
+        message = F.layer_norm(message, (5,)) if norm else message
+        torch.testing.assert_close(said[level], message)
+    heard = said["low"]
+    for number in range(depth):
+        heard = F.gelu(linear[f"decoder.{2 * number}"](heard))
+    torch.testing.assert_close(side.hear({"it": said["low"]})["it"], linear["last"](heard))
+    assert len(linear) == 2 * depth + (2 if shared else 3)
+
+
+def test_what_of_the_teacher_nobody_compares_is_not_asked_for():
+    whole, _ = build()
+    low = whole.teacher_fields[0]
+    assert whole.reads() == {"teacher1": tuple(whole.teacher_fields)}
+    states, _ = build(message_weight=0.0)
+    assert states.reads() == {"teacher1": (low,)}
+    rounds, _ = build(message_weight=0.0, state_weight=0.0)
+    assert rounds.reads() == {}
+    parts = whole(batch(), CLOCK).parts
+    for method, names in ((states, {"labels", "interact", "states"}), (rounds, {"labels", "interact"})):
+        found = method(batch(), CLOCK).parts
+        assert found.keys() == names | {"messages/spread"}
+        for name in names:
+            torch.testing.assert_close(found[name], parts[name])
+
+
+def test_the_spread_of_messages_tells_whether_samples_are_told_alike():
+    method, _ = build(student_low="layers.0", student_high="layers.1")
+    (s_g, t_g), side = low_high(method.student), method.student_side
+    shares = [((one - one.mean(0)) ** 2).mean() / (one**2).mean() for one in (speak(side, s_g), speak(side, t_g))]
+    torch.testing.assert_close(method(batch(), CLOCK).parts["messages/spread"], torch.stack(shares).mean())
+    alike = Batch(torch.arange(6), 0, X[:1].expand(6, -1, -1, -1), Y)
+    assert method(alike, CLOCK).parts["messages/spread"] < 1e-6
+
+
+def test_a_partition_may_teach_beside_messages():
+    answers = Answers(labels=0.0, kl=1.0, target="partition", temperature=2.0)
+    frozen = {"teacher1": Frozen(network("vit-s", 1)), "initial": Frozen(network("vit-xs", 2))}
+    method = Interactive(network("vit-xs", 0), frozen, message=Message(width=5), answers=answers)
+    method.fit_to([(1, 12, 12)], torch.arange(6))
+    student, teacher, initial = (
+        one(X).logits.detach() for one in (method.student, frozen["teacher1"].network, frozen["initial"].network)
+    )
+    rows = torch.arange(6)
+    nearer = teacher.softmax(-1)[rows, Y] > initial.softmax(-1)[rows, Y]
+    assert 0 < nearer.sum() < 6
+    taught = torch.where(nearer[:, None], teacher, initial)
+    kl = 4 * F.kl_div((student / 2).log_softmax(-1), (taught / 2).softmax(-1), reduction="batchmean")
+    torch.testing.assert_close(method(batch(), CLOCK).parts["kl"], kl)
+
+
+def test_a_teacher_in_bfloat16_interprets_in_it():
+    method, teacher = build()
+    method.teacher.mixed = True
+    heard = torch.randn(6, 16, teacher.tried((1, 12, 12)).states["layers.0"].shape[-1], requires_grad=True)
+    found, wide = method._interpreted(heard), teacher.body.layers[1:](heard)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = teacher.body.layers[1:](heard)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, narrow.float())
+    assert 1e-4 < (found - wide).abs().max() < 0.1
+    found.sum().backward()
+    assert heard.grad.abs().sum() > 0
+
+
 def test_encoders_of_levels_with_other_widths_have_another_first_layer():
     method, _ = build("cnn-xs", "vit-xs")
     assert method.student_side.first["low"] is not method.student_side.first["high"]
@@ -362,12 +440,8 @@ def test_the_warm_up_says_who_moves():
     moving = [method.moving(Clock(**{**vars(CLOCK), "step": step})) for step in range(6)]
     assert moving == [("student",)] * 2 + [("communicators",)] * 3 + [None]
     assert set(method(batch(), CLOCK).parts) == {"labels"}
-    assert set(method(batch(), Clock(**{**vars(CLOCK), "step": 2})).parts) == {
-        "labels",
-        "interact",
-        "messages",
-        "states",
-    }
+    without_answers = set(method(batch(), Clock(**{**vars(CLOCK), "step": 2})).parts)
+    assert without_answers == {"interact", "messages", "states", "messages/spread"}
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def _recbole(folder: Path) -> _Layout | None:
     ratings, items = (_Rows(file, _tabs) for file in (found[0], found[0].with_suffix(".item")))
     name, genres = items.columns(("item_id",), ("class", "genre", "genres"))
     columns = ratings.columns(("user_id",), ("item_id",), ("rating",))
-    return _Layout(ratings, columns, items, name, lambda row: row[genres].split(), heading=True)
+    return _Layout(ratings, columns, items, name, lambda row: _listed(row[genres], " "), heading=True)
 
 
 def _hundred_thousand(folder: Path) -> _Layout | None:
@@ -194,8 +194,8 @@ def _comma(folder: Path) -> _Layout | None:
     return _Layout(rows, columns, described, name, lambda row: _listed(row[genres]), heading=True)
 
 
-def _listed(text: str) -> list[str]:
-    return [] if text == "(no genres listed)" else [genre for genre in text.split("|") if genre]
+def _listed(text: str, mark: str = "|") -> list[str]:
+    return [] if text.strip() == "(no genres listed)" else [genre for genre in text.split(mark) if genre]
 
 
 def _tabs(line: str) -> list[str]:

@@ -1,6 +1,6 @@
 """What two networks need to exchange messages: each an encoder that speaks, and a decoder that listens (arXiv 2310.03188)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,10 +84,10 @@ class Communicator(nn.Module):
         messages: Tensor = self.encoder(torch.cat(begun))
         return dict(zip(states, messages.chunk(len(begun)), strict=True))
 
-    def hear(self, messages: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Messages of any networks as low states of this one, all in one pass."""
+    def hear(self, messages: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Messages of any networks, by any names, as low states of this one; all in one pass."""
         if not messages:
-            return []
+            return {}
         low = self.layouts["low"]
-        heard = self.last(self.decoder(torch.cat(list(messages))))
-        return low.state(self.common.spread(heard, low)).chunk(len(messages))
+        heard = self.last(self.decoder(torch.cat([*messages.values()])))
+        return dict(zip(messages, low.state(self.common.spread(heard, low)).chunk(len(messages)), strict=True))

@@ -89,12 +89,13 @@ class Guided(Method):
                 "method.answers.temperature is about classes, and the student gives one number: leave it out"
             )
         self.student_fields, self.teacher_fields = list(student_fields), list(teacher_fields)
+        self.teacher_reads = self.teacher_fields
         self.optimiser = optimiser
         student.listen_for(self.student_fields)
         self.added = nn.ModuleDict()
 
     def reads(self) -> dict[str, tuple[str, ...]]:
-        fields = {"teacher1": tuple(self.teacher_fields)}
+        fields = {"teacher1": tuple(self.teacher_reads)} if self.teacher_reads else {}
         for role in self.panel.roles if self.panel else ():
             fields[role] = (*fields.get(role, ()), "logits")
         return fields
@@ -118,22 +119,33 @@ class Guided(Method):
         self.adapt(*([_layout(network, one, *shapes) for one in fields] for network, fields in (student, teacher)))
 
     def adapt(self, student: list[Layout], teacher: list[Layout]) -> None:
-        """Told once how the fields of both are laid out: put what trains beside the student into `added`."""
+        """Told once how the fields of both are laid out: make what trains beside the student, in `added` by its optimiser."""
 
     @abstractmethod
     def guide(
         self, student: list[Tensor], teacher: list[Tensor], batch: Batch, clock: Clock
     ) -> dict[str, tuple[float, Tensor]]:
-        """By name the weight and the value of each loss between the fields of both networks."""
+        """By name the weight and the value of each loss between the fields of both networks; what is only logged weighs 0.
+
+        Args:
+            student: its fields.
+            teacher: those of its fields that are read.
+            batch: of samples.
+            clock: of this micro-batch.
+        """
 
     def players(self) -> dict[str, Player]:
         return {"student": self.optimiser.player([*self.student.parameters(), *self.added.parameters()])}
 
     def forward(self, batch: Batch, clock: Clock) -> Step:
         student: Outputs = self.student(batch.x)
+        return summed({**self.taught(student.logits, batch), **self.guidance(student, batch, clock)})
+
+    def guidance(self, student: Outputs, batch: Batch, clock: Clock) -> dict[str, tuple[float, Tensor]]:
+        """What `guide` makes of the student's outputs."""
         ours = [_given(student, one) for one in self.student_fields]
-        theirs = [self.teacher.signal(batch, one) for one in self.teacher_fields]
-        return summed({**self.taught(student.logits, batch), **self.guide(ours, theirs, batch, clock)})
+        theirs = [self.teacher.signal(batch, one) for one in self.teacher_reads]
+        return self.guide(ours, theirs, batch, clock)
 
     def taught(self, logits: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """By name the weight and the value of each loss of the student's answers."""

@@ -64,7 +64,8 @@ class Interactive(Guided):
         rounds: K, how often they exchange messages; 0 leaves the consistency losses alone, and any two layers will do.
         speak_from: which of its states the student speaks of first.
         interact_on: what a round is compared by: the student's high states; its low states; or question and answer as messages.
-        stop_gradient: whether the student's own state is fixed where something is compared with it, in L_interact and L_SC.
+        stop_gradient: whether what is the student's own is fixed where something is compared with it: its states in L_interact
+            and L_SC, and its question where rounds are compared as messages.
         noise: deviation of Gaussian noise on what the teacher hears.
         interact_weight: w_i.
         message_weight: w_m.
@@ -136,6 +137,7 @@ class Interactive(Guided):
         self.message, self.warmup = message, warmup
         said = {"low": message_weight or state_weight, "high": message_weight}
         self.teacher_says = [level for level in _LEVELS if said[level]]
+        self.teacher_reads = [STATES + path for level, path in zip(_LEVELS, paths, strict=True) if said[level]]
         self.student_says = [level for level in _LEVELS if said[level] or (self.interacts and level == speak_from)]
         self.communicator_optimiser = communicator_optimiser
         together = [float(self.interacts), message_weight, state_weight]
@@ -182,29 +184,35 @@ class Interactive(Guided):
         self.student.train(moving != ("communicators",))
         if moving == ("student",):
             return summed(self.taught(self.student(batch.x).logits, batch))
+        if moving == ("communicators",):
+            return summed(self.guidance(self.student(batch.x), batch, clock))
         return super().forward(batch, clock)
 
     def guide(
         self, student: list[Tensor], teacher: list[Tensor], batch: Batch, clock: Clock
     ) -> dict[str, tuple[float, Tensor]]:
         weights = self.weights
-        ours, theirs = dict(zip(_LEVELS, student, strict=True)), dict(zip(_LEVELS, teacher, strict=True))
+        ours, theirs = dict(zip(_LEVELS, student, strict=True)), dict(zip(self.teacher_says, teacher, strict=True))
         said = self.student_side.speak({level: ours[level] for level in self.student_says})
-        told = self.teacher_side.speak({level: theirs[level] for level in self.teacher_says})
-        compared = [said["low"], told["low"]] if weights["states"] else []
-        asked = [said[self.speak_from]] if self.interacts else []
-        heard = self.teacher_side.hear([*compared, *asked])
+        told = self.teacher_side.speak(theirs)
+        compared = {"student": said["low"], "teacher": told["low"]} if weights["states"] else {}
+        question = {"question": said[self.speak_from]} if self.interacts else {}
+        heard = self.teacher_side.hear(compared | question)
         losses = {}
         if self.interacts:
-            losses["interact"] = weights["interact"], self._interact(ours, asked[0], heard[-1], clock)
+            losses["interact"] = (
+                weights["interact"],
+                self._interact(ours, **question, heard=heard["question"], clock=clock),
+            )
         if weights["messages"]:
             errors = [mean_square(said[level], told[level]) for level in _LEVELS]
             losses["messages"] = weights["messages"], torch.stack(errors).sum()
         if weights["states"]:
-            pairs = [(found, ours["low"]) for found in self.student_side.hear(compared)]
-            pairs += [(found, theirs["low"]) for found in heard[: len(compared)]]
+            pairs = [(found, ours["low"]) for found in self.student_side.hear(compared).values()]
+            pairs += [(heard[who], theirs["low"]) for who in compared]
             errors = [mean_square(found, self._compared(own), relative=self.relative) for found, own in pairs]
             losses["states"] = weights["states"], torch.stack(errors).sum()
+        losses["messages/spread"] = 0.0, torch.stack([_spread(message) for message in said.values()]).mean()
         return losses
 
     def _interact(self, ours: Mapping[Level, Tensor], question: Tensor, heard: Tensor, clock: Clock) -> Tensor:
@@ -222,8 +230,7 @@ class Interactive(Guided):
                 with clock.stream(f"interactive/noise/{number}"):
                     heard = heard + self.noise * torch.randn_like(heard)
             answer = self.teacher_side.speak({"high": self._interpreted(heard)})["high"]
-            (back,) = self.student_side.hear([answer])
-            back = back.to(ours["low"].dtype)
+            back = self.student_side.hear({"answer": answer})["answer"].to(ours["low"].dtype)
             more = number < self.rounds
             made = self.student_part(back) if more or self.interact_on == "high" else back
             pairs = {"high": (made, ours["high"]), "low": (back, ours["low"]), "messages": (answer, question)}
@@ -232,7 +239,7 @@ class Interactive(Guided):
             errors.append(mean_square(found, self._compared(own), relative=relative))
             if more:
                 question = self.student_side.speak({"high": made})["high"]
-                (heard,) = self.teacher_side.hear([question])
+                heard = self.teacher_side.hear({"question": question})["question"]
         return torch.stack(errors).sum()
 
     def _compared(self, own: Tensor) -> Tensor:
@@ -243,6 +250,13 @@ class Interactive(Guided):
         """What the teacher's high part makes of a low state, in the arithmetic of frozen networks."""
         with torch.autocast(heard.device.type, torch.bfloat16, enabled=self.teacher.mixed):
             return self.teacher_part(heard.float()).float()
+
+
+@torch.no_grad()
+def _spread(message: Tensor) -> Tensor:
+    """Which share of the mean square of a message [B, tokens, width] is variance over samples: 0 where all are told alike."""
+    message = message.float()
+    return message.var(0, correction=0).mean() / message.square().mean().clamp(min=1e-12)
 
 
 def _cut(network: Network, low: str | None, high: str | None) -> tuple[str, str]:

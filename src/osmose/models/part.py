@@ -15,6 +15,8 @@ from osmose.models.network import Network
 
 _TRIED = 8
 """Samples on which a cut is tried."""
+_COMPUTE = object()
+"""Stands for the answer of a layer that is to answer by itself."""
 
 
 class Part:
@@ -84,7 +86,8 @@ class Part:
 
         def stand_in(module: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
             def forward(*inputs: Any, **settings: Any) -> Any:
-                for answer in given.get(module, ()):
+                answer = next(given.get(module, iter(())), _COMPUTE)
+                if answer is not _COMPUTE:
                     return answer
                 said = compute(*inputs, **settings)
                 if module is self._high:
