@@ -1,11 +1,15 @@
 """The table of interactive communication on MovieLens, from the study interactive-movielens: genres across, methods down.
 
     python benchmarks/genre_table.py results/interactive-movielens results/movielens-teachers
+    python benchmarks/genre_table.py results/interactive-movielens results/movielens-teachers method.state_weight=6.0
+
+The second leaves out runs that have another value of that setting.
 
 Means and standard errors over seeds of the test RMSE. Of a method's settings each genre has the one whose held-out error, a mean
 over seeds, is lowest. Below: which variant of `interactive` and which baseline were best on the held-out part, over all genres
-and in each, and the difference of the two on the test part, paired over seeds. Seeds change the teacher, initial weights and the
-order of samples; the split is the same for all, so that the intervals say nothing of other test ratings.
+and in each, the difference of the two on the test part, paired over seeds, and in how many genres that variant differs from each
+other method. Seeds change the teacher, initial weights and the order of samples; the split is the same for all, so that the
+intervals say nothing of other test ratings.
 """
 
 import sys
@@ -63,8 +67,9 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> tuple[floa
     return fmean(differences), float(t.ppf(0.975, len(differences) - 1)) * error
 
 
-def main(study: Path, teachers: Path) -> None:
-    heldout, test = chosen(pq.read_table(study / "table.parquet").to_pylist())
+def main(study: Path, teachers: Path, only: Mapping[str, str]) -> None:
+    rows = pq.read_table(study / "table.parquet").to_pylist()
+    heldout, test = chosen([row for row in rows if only.items() <= (only | table.settings(row)).items()])
     genres = list(next(iter(test.values())))
     seeds = {seed for errors in test.values() for one in errors.values() for seed in one}
     for method in [method for method in test if any(set(test[method].get(genre, ())) != seeds for genre in genres)]:
@@ -92,6 +97,15 @@ def main(study: Path, teachers: Path) -> None:
             better, surely = better + (difference < 0), surely + (difference + reach < 0)
             print(f"| {genre} | {rival} | {difference:+.4f} ({difference - reach:+.4f} to {difference + reach:+.4f}) |")
         print(f"better on {better} of {len(genres)}, beyond the interval on {surely}")
+    print(f"\n{fixed} less each other: in how many genres it is better, better and worse beyond the interval; the mean")
+    for method in test:
+        if method != fixed:
+            differences = [paired(test[fixed][genre], test[method][genre]) for genre in genres]
+            better, surely, worse = (
+                sum(map(counts, differences))
+                for counts in (lambda one: one[0] < 0, lambda one: one[0] + one[1] < 0, lambda one: one[0] - one[1] > 0)
+            )
+            print(f"| {method} | {better} | {surely} | {worse} | {fmean(one[0] for one in differences):+.4f} |")
     print("\nbest variant of each genre on its held-out part, and its test RMSE:")
     for genre in genres:
         best = min(own, key=lambda method: mean(heldout, method, [genre]))
@@ -99,4 +113,4 @@ def main(study: Path, teachers: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), dict(one.split("=") for one in sys.argv[3:]))

@@ -449,7 +449,7 @@ def test_the_warm_up_says_who_moves():
     [
         ("interactive-vit-fashion", 33),
         ("interactive-zoo", 36),
-        ("interactive-cifar10", 33),
+        ("interactive-vit-cifar10-small", 33),
         ("interactive-vit-few", 60),
     ],
 )
