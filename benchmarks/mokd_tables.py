@@ -2,14 +2,15 @@
 
     python benchmarks/mokd_tables.py results/mokd-fashion
 
-Means over seeds of the test part, ± standard deviation; of differences the 95 % interval, paired over seeds. Agreement: the share
-of test images for which the neighbours of two networks vote alike; its control is each network of a pair beside partners trained
-alone, of which that is fair whose accuracy is nearest. The runs' weights must be there still.
+Means over seeds of the test part, ± standard deviation; of differences the 95 % interval, paired over the seeds that both have.
+Agreement: the share of test images for which the neighbours of two networks vote alike; its control is each network of a pair
+beside partners trained alone, of which that is the fair one whose accuracy is nearest to its own partner's. The runs' weights
+must be there still.
 """
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -27,9 +28,19 @@ Runs = dict[int, dict[str, Any]]
 
 
 def spread(values: Iterable[float], digits: int = 2) -> str:
-    """Mean and standard deviation."""
+    """Mean and standard deviation; of one value that alone."""
     values = list(values)
-    return f"{fmean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+    mean = f"{fmean(values):.{digits}f}"
+    return f"{mean} ± {stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
+    """The mean difference over the seeds that both have, and its interval; nothing for fewer than two."""
+    seeds = ours.keys() & theirs.keys()
+    if len(seeds) < 2:
+        return ""
+    mean, reach = paired(*({seed: one[seed] for seed in seeds} for one in (ours, theirs)))
+    return f"{mean:+.2f} ({mean - reach:+.2f} to {mean + reach:+.2f})"
 
 
 def of(runs: Runs, key: str) -> dict[int, float]:
@@ -43,30 +54,34 @@ def gains(pair: str, methods: dict[str, Runs], names: Sequence[str]) -> None:
         for said, key in READ.items():
             column = f"networks_student{number}_{key}"
             cells = [spread(of(methods[one], column).values()) if one in methods else "" for one in names]
-            added, reach = paired(of(methods[TOGETHER], column), of(methods[ALONE], column))
-            interval = f"{added:+.2f} ({added - reach:+.2f} to {added + reach:+.2f})"
-            print(f"| {name} ({number}) of {pair} | {said} | {' | '.join(cells)} | {interval} |")
+            added = difference(*(of(methods.get(one, {}), column) for one in (TOGETHER, ALONE)))
+            print(f"| {name} ({number}) of {pair} | {said} | {' | '.join(cells)} | {added} |")
 
 
 def agreement(folder: Path, pair: str, methods: dict[str, Runs]) -> None:
     """Both networks of MOKD's pair beside their partner, and beside those of other methods; and each method's own two."""
     for number, name in enumerate(pair.split(" + "), start=1):
-        right, agree = defaultdict(list), defaultdict(list)
+        right: dict[str, dict[int, float]] = defaultdict(dict)
+        agree: dict[str, dict[int, float]] = defaultdict(dict)
         for seed, together in methods[TOGETHER].items():
-            partners = [
-                f"file:{folder / runs[seed]['folder']}/student{3 - number}.safetensors" for runs in methods.values()
-            ]
-            asked = f"file:{folder / together['folder']}/student{number}.safetensors"
-            found = compare([asked, *partners], part="test")
-            # Ordered pairs come by their first model, whose partners stand in the order of the models.
-            for method, model, both in zip(methods, found["models"][1:], found["pairs"], strict=False):
-                right[method].append(model["accuracy"])
-                agree[method].append(both["agreement"])
-        for method, runs in methods.items():
-            own = spread(of(runs, "agreement_after").values())
-            print(
-                f"| {name} ({number}) of {pair} | {method} | {spread(right[method])} | {spread(agree[method])} | {own} |"
-            )
+            partners = {method: runs[seed] for method, runs in methods.items() if seed in runs}
+            files = [f"{row['folder']}/student{3 - number}.safetensors" for row in partners.values()]
+            files.insert(0, f"{together['folder']}/student{number}.safetensors")
+            found = compare([f"file:{folder / file}" for file in files], part="test")
+            asked, *others = found["models"]  # in the order in which they were given
+            both = {(row["teacher"], row["student"]): row["agreement"] for row in found["pairs"]}
+            for method, model in zip(partners, others, strict=True):
+                right[method][seed] = model["accuracy"]
+                agree[method][seed] = both[asked["model"], model["model"]]
+        means = {method: fmean(values.values()) for method, values in right.items()}
+        controls = [method for method in means if method != TOGETHER]
+        nearest = min(controls, key=lambda method: abs(means[method] - means[TOGETHER]), default=None)
+        for method in means:
+            cells = [f"{method}, the nearest" if method == nearest else method]
+            cells += [spread(values[method].values()) for values in (right, agree)]
+            cells += ["" if method == TOGETHER else difference(agree[TOGETHER], agree[method])]
+            cells += [spread(of(methods[method], "agreement_after").values())]
+            print(f"| {name} ({number}) of {pair} | {' | '.join(cells)} |")
 
 
 def distances(pair: str, methods: dict[str, Runs]) -> None:
@@ -85,17 +100,23 @@ def main(folder: Path) -> None:
     for row in pq.read_table(folder / "table.parquet").to_pylist():
         pairs[row["student"].replace("fresh:zoo:", "")][row["method"]][row["seed"]] = row
     names = list(dict.fromkeys(name for methods in pairs.values() for name in methods))
+    for pair, methods in pairs.items():
+        most = max(map(len, methods.values()))
+        for method, runs in methods.items():
+            if len(runs) < most:
+                print(f"{pair}, {method}: {len(runs)} of {most} seeds are here", file=sys.stderr)
     print(
         f"| network | read by | {' | '.join(names)} | {TOGETHER} less {ALONE} |\n| --- | --- |{' ---: |' * (len(names) + 1)}"
     )
     for pair, methods in pairs.items():
         gains(pair, methods, names)
     print(
-        f"\n| network of {TOGETHER} | partner from | its accuracy | agreement | of that method's own two |\n"
-        "| --- | --- | ---: | ---: | ---: |"
+        f"\n| network of {TOGETHER} | partner from | its accuracy | agreement | its own partner's less this | of that "
+        "method's own two |\n| --- | --- | ---: | ---: | ---: | ---: |"
     )
     for pair, methods in pairs.items():
-        agreement(folder, pair, methods)
+        if TOGETHER in methods:
+            agreement(folder, pair, methods)
     print("\n| network | method | pixels, layer by layer |\n| --- | --- | --- |")
     for pair, methods in pairs.items():
         distances(pair, methods)

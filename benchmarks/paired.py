@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import t
+
 from osmose import recipe
 from osmose.engine.fabric import make_fabric, torch_settings
 from osmose.engine.folder import RunFolder
@@ -22,9 +24,10 @@ Pair = tuple[dict[str, Any], dict[str, Any], Callable[[Engine], None]]
 """Two recipes, and what is done to each engine before its first step."""
 
 
-def ratio(times: Sequence[Sequence[float]], quantile: float) -> dict[str, object]:
-    """The geometric mean of second / first over pairs, and its interval of `quantile` (of Student's t) standard errors."""
+def ratio(times: Sequence[Sequence[float]]) -> dict[str, object]:
+    """The geometric mean of second / first over pairs, and its 95 % interval by Student's t."""
     logs = [math.log(second / first) for first, second in times]
+    quantile = float(t.ppf(0.975, len(logs) - 1))
     mean, half = statistics.mean(logs), quantile * statistics.stdev(logs) / math.sqrt(len(logs))
     return {
         "ratio": round(math.exp(mean), 4),
@@ -64,7 +67,7 @@ def compare_steps(
     return {
         "pairs": pairs,
         "first_ms": round(1000 * statistics.median(one for one, _ in times), 2),
-        **ratio(times, 1.98),
+        **ratio(times),
     }
 
 

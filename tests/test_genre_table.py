@@ -64,7 +64,7 @@ def test_the_variant_is_chosen_without_the_test_part(table, capsys, tmp_path):
     pq.write_table(pa.Table.from_pylist([*ROWS, begun]), tmp_path / "study" / "table.parquet")
     taught = [{"seed": seed, "by_genre_War_after": 1.0, "by_genre_Drama_after": 0.5 + seed} for seed in (0, 1, 2, 100)]
     pq.write_table(pa.Table.from_pylist(taught), tmp_path / "teachers" / "table.parquet")
-    table.main(tmp_path / "study", tmp_path / "teachers")
+    table.main(tmp_path / "study", tmp_path / "teachers", {})
     said = capsys.readouterr().out
     assert "| teacher | 1.0000 ± 0.0000 | 1.5000 ± 0.5774 |" in said
     assert "all genres: interactive-1" in said
@@ -74,3 +74,7 @@ def test_the_variant_is_chosen_without_the_test_part(table, capsys, tmp_path):
     assert "| War | fitnet | +0.0500" in said  # and on the test part worse
     assert "| Drama | fitnet | +0.0200" in said
     assert "| War | interactive-2 | 1.2100 |" in said
+    assert "| alone | 2 | 2 | 0 | -0.1150 |" in said
+    assert "| fitnet | 0 | 0 | 2 | +0.0350 |" in said
+    table.main(tmp_path / "study", tmp_path / "teachers", {"method.optimiser.weight_decay": "0.001"})
+    assert "| alone | 1.0100 ± 0.0058 | 0.9600 ± 0.0058 |" in capsys.readouterr().out

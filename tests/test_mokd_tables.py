@@ -53,8 +53,19 @@ def test_agreement_is_with_partners_of_the_same_seed(tables, capsys, monkeypatch
     def compare(models, part):
         asked.append(models)
         assert part == "test"
-        both = [{"accuracy": 50.0 + len(asked), "agreement": 10.0 * place} for place in range(3)]
-        return {"models": both, "pairs": both[1:]}
+        names = [f"model{place}" for place in range(len(models))]
+        pairs = [
+            {
+                "teacher": one,
+                "student": other,
+                "agreement": 10.0 * int(one[-1]) + 20.0 * int(other[-1]) + len(asked) % 2,
+            }
+            for one in reversed(names)
+            for other in names
+            if one != other
+        ]
+        right = [50.0 + 4 * place + len(asked) for place in range(len(models))]
+        return {"models": [{"model": n, "accuracy": a} for n, a in zip(names, right, strict=True)], "pairs": pairs}
 
     monkeypatch.setattr(tables, "compare", compare)
     tables.agreement(Path("study"), "cnn + vit", methods)
@@ -62,5 +73,18 @@ def test_agreement_is_with_partners_of_the_same_seed(tables, capsys, monkeypatch
     assert asked[0] == [f"file:study/runs/{one}.safetensors" for one in first]
     assert [one.split("/")[-1] for one in asked[3]] == ["student2.safetensors", *["student1.safetensors"] * 2]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| cnn (1) of cnn + vit | mokd | 51.50 ± 0.71 | 10.00 ± 0.00 | 70.50 ± 0.71 |"
-    assert lines[3] == "| vit (2) of cnn + vit | alone | 53.50 ± 0.71 | 20.00 ± 0.00 | 60.50 ± 0.71 |"
+    assert lines[0] == "| cnn (1) of cnn + vit | mokd | 55.50 ± 0.71 | 20.50 ± 0.71 |  | 70.50 ± 0.71 |"
+    less = "-20.00 (-20.00 to -20.00)"
+    assert (
+        lines[3]
+        == f"| vit (2) of cnn + vit | alone, the nearest | 61.50 ± 0.71 | 40.50 ± 0.71 | {less} | 60.50 ± 0.71 |"
+    )
+
+
+def test_what_is_missing_leaves_a_cell_empty(tables, capsys):
+    """A collapsed run, a method that has not run yet."""
+    tables.gains("one", {"mokd": runs(80.1, 70.2), "alone": {0: runs(80.0)[0]}}, ["mokd", "alone"])
+    tables.gains("one", {"mokd": runs(80.1)}, ["mokd", "alone"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| one (1) of one | neighbours | 76.15 ± 7.00 | 81.00 |  |"
+    assert lines[2] == "| one (1) of one | neighbours | 81.10 |  |  |"

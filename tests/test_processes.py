@@ -154,7 +154,8 @@ def test_interactive_in_two_processes(start, grey, metrics, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("student", [["fresh:zoo:vit-m,patch=4", "fresh:zoo:cnn-xs"], ["fresh:zoo:vit-xs"]])
 def test_mokd_in_two_processes(start, grey, metrics, tmp_path, student):
-    """Centres see the whole batch, and each shard has its own dropout; without batch normalisation all is the same."""
+    """Centres see the whole batch, and each shard has its own dropout; without batch normalisation all is the same, up to the
+    order of float32 sums."""
     values = {
         "data": grey, "method": "mokd" if len(student) > 1 else "dino", "method.outputs": 32, "method.mlp_head.hidden": 24,
         "method.mlp_head.bottleneck": 12, "method.cnn_optimiser.lr": 0.01, "view.locals": 2, "view.local_size": 8,
@@ -169,7 +170,11 @@ def test_mokd_in_two_processes(start, grey, metrics, tmp_path, student):
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert len(one) > 12
     for a, b in zip(one, two, strict=True):
-        assert a == pytest.approx(b, rel=1e-4)
+        assert a == pytest.approx(b, rel=1e-5)
+    for file in (tmp_path / "one").glob("student*.safetensors"):
+        weights, others = load_file(file), load_file(tmp_path / "two" / file.name)
+        for name, tensor in weights.items():
+            torch.testing.assert_close(tensor, others[name], rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

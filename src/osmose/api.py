@@ -29,7 +29,7 @@ from osmose.evaluate import accuracy, outcomes, predict
 from osmose.evaluate.harness import SHARES, find_tasks, score_tasks
 from osmose.evaluate.language import score_tokens, text_numbers
 from osmose.evaluate.ratings import error_by_genre, root_mean_square
-from osmose.evaluate.readings import check_features, read_features
+from osmose.evaluate.readings import BANK, check_features, read_features
 from osmose.evaluate.robustness import domain_accuracy, gaps, summarise
 from osmose.execution import Result, execute
 from osmose.models.load_language import load_language
@@ -200,6 +200,7 @@ def evaluate(
     data: str | Mapping[str, Any] = "fashion-mnist-mini",
     part: Literal["test", "heldout", "train", "all"] = "test",
     features: bool = False,
+    bank: int = BANK,
 ) -> Numbers:
     """Accuracy of a model on a part of a data set, in percent; where labels are numbers its mean squared error, of ratings
     ("ratings:DIR") the root of it, of all and of the items of each genre.
@@ -211,10 +212,12 @@ def evaluate(
         data: a data set by name or path, or the section `data` of a recipe.
         part: which part; of text also "all" of it.
         features: ask what neighbours and a linear classifier read from a network's features; one without a head is always asked.
+        bank: of how many training images these know the features and classes, evenly spread over all.
 
     Raises:
         UserError: when the model's classes are not the data's, or the data has no such part.
     """
+    check(bank >= 2, "bank", bank, "at least 2")
     settings = recipes.data_settings(data)
     if features and not isinstance(settings, recipes.Data):
         raise UserError(f"features are read for classes of images, and {settings.name} has none: leave --features out")
@@ -231,7 +234,7 @@ def evaluate(
         check_features(loaded, part)
         assert loaded.num_classes is not None
         asked = {"asked": split}
-        readings = read_features(network, loaded.train, loaded.heldout, asked, classes=loaded.num_classes)
+        readings = read_features(network, loaded.train, loaded.heldout, asked, classes=loaded.num_classes, bank=bank)
         return {**numbers, **readings["asked"].numbers()}
     check_head(network.name, network, loaded)
     found = outcomes(network, predict(network, split), split)

@@ -128,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
         "--tasks", nargs="+", default=[], metavar="NAME:PATH",
         help="of a language model: tasks of lm-evaluation-harness with files of their data, as lambada_openai:lambada.jsonl",
     )  # fmt: skip
+    evaluate.add_argument(
+        "--bank", type=int, metavar="N", help="with --features: so many training images are known, not 50,000"
+    )
     evaluate.add_argument("--teacher", metavar="MODEL", help="with --tasks: how much of this model's scores MODEL has")
     evaluate.add_argument("--shots", type=int, metavar="N", help="with --tasks: examples before each question")
     evaluate.add_argument("--limit", type=int, metavar="N", help="with --tasks: so many questions a task")
@@ -325,7 +328,8 @@ def _evaluate(options: argparse.Namespace, changes: dict[str, Any]) -> int:
     for flag in ("teacher", "shots", "limit"):
         if getattr(options, flag) is not None:
             raise UserError(f"--{flag} goes with --tasks: leave it out, or give tasks")
-    numbers = api.evaluate(options.model, data=changes["data"], part=options.part, features=options.features)
+    given = {} if options.bank is None else {"bank": options.bank}
+    numbers = api.evaluate(options.model, data=changes["data"], part=options.part, features=options.features, **given)
     _print(options, numbers, _show_scores)
     return 0
 

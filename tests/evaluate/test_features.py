@@ -1,6 +1,7 @@
 """Neighbours, linear classifiers and attention distances against brute force, scikit-learn and closed forms."""
 
 import math
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -10,12 +11,14 @@ from torch import nn
 from osmose.data.dataset import load_data
 from osmose.data.inputs import MemoryInputs
 from osmose.data.split import Split
+from osmose.evaluate import attention_distance
 from osmose.evaluate import linear_probe as probes
 from osmose.evaluate.attention_distance import attention_distances
 from osmose.evaluate.feature_map import feature_map
 from osmose.evaluate.features import features
 from osmose.evaluate.linear_probe import linear_probe
-from osmose.evaluate.neighbours import nearest_neighbours
+from osmose.evaluate.neighbours import nearest_neighbours, neighbours_votes
+from osmose.evaluate.readings import read_features
 from osmose.models import load_model
 
 
@@ -28,12 +31,15 @@ def clouds(count, seed, classes=3, width=5, noise=1.0):
 
 def test_neighbours_one_by_one():
     (bank, labels), (queries, _) = clouds(40, 0), clouds(25, 1)
-    found = nearest_neighbours(bank, labels, queries, classes=3, k=7, temperature=0.07)
+    found = neighbours_votes(bank, labels, queries, classes=3, numbers=(7, 3, 12), temperature=0.07)
+    assert found.keys() == {7, 3, 12}
     for row, query in enumerate(queries):
         cosines = [float(query @ one / query.norm() / one.norm()) for one in bank]
-        nearest = sorted(range(40), key=lambda place: -cosines[place])[:7]
-        votes = [sum(math.exp(cosines[p] / 0.07) for p in nearest if labels[p] == c) for c in range(3)]
-        assert found[row] == max(range(3), key=lambda c: votes[c])
+        for k, voted in found.items():
+            nearest = sorted(range(40), key=lambda place: -cosines[place])[:k]
+            votes = [sum(math.exp(cosines[p] / 0.07) for p in nearest if labels[p] == c) for c in range(3)]
+            assert voted[row].tolist() == pytest.approx(votes, rel=1e-4)
+    assert torch.equal(nearest_neighbours(bank, labels, queries, classes=3, k=3), found[3].argmax(-1))
 
 
 def test_more_neighbours_than_there_are():
@@ -106,8 +112,10 @@ def test_attention_that_looks_everywhere_alike(split):
     assert attention_distances(net, split) == pytest.approx([even_distance(3, 4)] * 2, rel=1e-5)
 
 
-def test_a_transformers_own_attention(split):
+@pytest.mark.parametrize("at_once", [2**24, 60, 1])
+def test_a_transformers_own_attention(split, at_once, monkeypatch):
     """The weights that scaled_dot_product_attention would take, from the layer's own queries and keys."""
+    monkeypatch.setattr(attention_distance, "_WEIGHTS", at_once)
     net = network("vit-xs", patch=4).eval()
     body, x = net.body, net.prepare(split.inputs.read(torch.arange(10)).float() / 255)
     tokens = body.patches(x) + body.position
@@ -142,8 +150,10 @@ def test_normalised_queries_and_keys_are_those_that_attend(split):
     assert found != pytest.approx(even_distance(3, 4), rel=1e-3)
 
 
-def test_maps_attend_by_the_cosines_of_their_places(split):
+@pytest.mark.parametrize("at_once", [2**24, 3000, 100])
+def test_maps_attend_by_the_cosines_of_their_places(split, at_once, monkeypatch):
     """The same at any width: channels that repeat the others change nothing."""
+    monkeypatch.setattr(attention_distance, "_WEIGHTS", at_once)
     net = network("cnn-xs").eval()
     states = []
     ears = [layer.register_forward_hook(lambda *said: states.append(said[-1])) for layer in net.body.layers]
@@ -244,3 +254,12 @@ def test_a_map_keeps_neighbours_together():
     places = feature_map(points * 0.1 + labels[:, None] * 10.0)
     nearest = torch.cdist(places, places).fill_diagonal_(1e9).argmin(-1)
     assert (labels[nearest] == labels).float().mean() > 0.95
+
+
+def test_as_many_training_samples_are_known_as_are_asked_for(split):
+    """Of two, the first and the last, each sample has the class of that which it is more like."""
+    net, labelled = network("cnn-xs"), replace(split, labels=torch.arange(len(split)) % 4)
+    (found,) = read_features(net, labelled, None, {"same": labelled}, classes=4, bank=2).values()
+    directions = nn.functional.normalize(features(net, labelled), dim=-1)
+    first, last = (directions @ directions[place] for place in (0, -1))
+    assert found.neighbours[20].tolist() == [0 if nearer else 9 % 4 for nearer in (first > last).tolist()]

@@ -106,7 +106,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(grey, after_step, tmp_path):
         ({"teacher": None}, "method disco needs a teacher: give --teacher"),
         ({"student": ["fresh:zoo:vit-xs", "fresh:zoo:cnn-xs"]}, "method disco has one student and one teacher"),
         ({"method": {"name": "disco", "momentum": 2.0}}, "key 'method.momentum' is 2.0"),
-        ({"view": {"globals": 1, "locals": 1}}, "view.globals is 1, and the method compares two"),
+        ({"view": {"locals": 4}}, "key 'view.locals' is 4: set it to 0, as this method has no use for local crops"),
     ],
 )
 def test_mistakes_are_one_line(grey, tmp_path, changes, said):

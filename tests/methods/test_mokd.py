@@ -1,6 +1,7 @@
 """MOKD and DINO against their equations written out, and what must not reach where."""
 
 import copy
+import itertools
 import json
 import math
 import os
@@ -28,7 +29,7 @@ from osmose.engine.folder import RunFolder
 from osmose.engine.interrupt import Interrupted
 from osmose.engine.progress import Progress
 from osmose.errors import UserError
-from osmose.methods.dino import Dino, Temperature
+from osmose.methods.dino import CNN, Dino, Temperature
 from osmose.methods.heads import MLPHead, MLPOutputs, Prototypes, THead, TOutputs
 from osmose.methods.learner import Learner, looks
 from osmose.methods.mokd import Mokd
@@ -264,12 +265,6 @@ def test_the_product_is_the_twin_whose_statistics_are_its_own():
     assert all(one is learner.twin.network for one, learner in zip(products, method.learners, strict=True))
 
 
-def test_without_weights_and_t_heads_it_is_two_dinos():
-    alone = {"cross_weights": (0.0, 0.0), "t_head": None}
-    pair, dino = build(**alone), build(Dino)
-    assert torch.equal(pair(batch(), CLOCK).loss, dino(batch(), CLOCK).loss)
-
-
 RUN = {
     "teacher": None,
     "epochs": 2,
@@ -338,7 +333,8 @@ def test_products_go_on_as_any_network(grey, tmp_path):
     for role, found in networks.items():
         read = api.evaluate(f"file:{tmp_path}/pair/{role}.safetensors", data=grey)
         assert {key: value for key, value in read.items() if key.startswith(("neighbours", "probe"))} == {
-            key.removesuffix("_after"): found[key] for key in ("neighbours_after", "neighbours_10_after", "probe_after")
+            key.removesuffix("_after"): found[key]
+            for key in ("neighbours_after", "neighbours_10_after", "neighbours_30_after", "probe_after")
         }
     probe = {"name": "supervised", "train": "head", "optimiser": {"lr": 0.5}}
     common = {"data": grey, "epochs": 2, "batch_size": 40, "threads": 1}
@@ -348,6 +344,10 @@ def test_products_go_on_as_any_network(grey, tmp_path):
     assert api.evaluate(f"file:{tmp_path}/probe1", data=grey, features=True)["probe"] > 30
     with pytest.raises(UserError, match="leave --features out"):
         api.evaluate("file:x", data="text:x", features=True)
+    few = api.evaluate(f"file:{tmp_path}/pair/student1.safetensors", data=grey, bank=60)
+    assert few["neighbours"] != networks["student1"]["neighbours_after"]
+    with pytest.raises(UserError, match="key 'bank' is 0: set it to at least 2"):
+        api.evaluate(f"file:{tmp_path}/pair/student1.safetensors", data=grey, bank=0)
     moved = api.run(
         {
             **common,
@@ -546,6 +546,41 @@ def test_a_t_head_that_tells_nothing_ends_the_run(grey, tmp_path, monkeypatch):
         UserError, match=r"the T-Head of fresh:zoo:cnn-\w+ collapsed: in epoch \d its twin answered all"
     ):
         api.run({**RUN, "data": grey, "student": PAIR, "epochs": 6, "method": MOKD}, output=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("answers", "entropy", "told"),
+    [
+        ([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], 0.0, math.log(4)),  # each its own prototype
+        ([[1, 0, 0, 0]] * 4, 0.0, 0.0),  # collapse onto one prototype
+        ([[0.25] * 4] * 4, math.log(4), 0.0),  # collapse onto all alike
+        ([[0.5, 0.5, 0, 0]] * 2 + [[0, 0, 0.5, 0.5]] * 2, math.log(2), math.log(2)),
+    ],
+)
+def test_what_a_twin_told_is_the_information_of_its_answers_about_samples(answers, entropy, told):
+    """Worked out by hand; two views of two samples, of which the views stand before the samples."""
+    learner = build(outputs=4).learners[0]
+    parts = learner.count({"mlp": torch.tensor(answers, dtype=torch.float32).unflatten(0, (2, 2))})
+    assert {name: value.item() for name, value in parts.items()} == {
+        "twin/entropy": pytest.approx(entropy, abs=1e-6),
+        "twin/told": pytest.approx(told, abs=1e-6),
+    }
+    learner.gather("mlp", torch.zeros(2, 2, 4))
+    assert learner.follow(1.0, 0.0).tolist() == pytest.approx([told, 0], abs=1e-6)
+
+
+def test_a_t_head_is_judged_after_its_own_warm_up():
+    """That of a network with feature maps has an optimiser of its own."""
+    short = replace(CNN, warmup_epochs=0)
+    late = Clock(step=13, steps_per_epoch=2, epochs=10, batch_size=6)  # the end of epoch 7, and five are waited for
+    for t_head, falls in ((replace(CNN, warmup_epochs=0), True), (replace(CNN, warmup_epochs=3), False)):
+        method = build(
+            cnn_optimiser=replace(CNN, warmup_epochs=9), transformer_optimiser=short, t_head_optimiser=t_head
+        )
+        told = dict.fromkeys(itertools.product(range(2), ("mlp", "tokens")), 1.0) | {(0, "tokens"): 0.0}
+        method.best, method.told = [0.0] * 4, [[*told.values()]]
+        with pytest.raises(UserError, match="the T-Head of .* learned nothing") if falls else nullcontext():
+            method._require_answers(late)
 
 
 def test_what_never_told_anything_is_no_collapse_at_once(grey, tmp_path):
@@ -784,7 +819,7 @@ def test_a_study_of_pairs_has_a_row_for_each(grey, tmp_path):
         ({"student": PAIR, "method": {**MOKD, "t_head": {"heads": 7}}}, "cannot be shared by 7 attention heads"),
         (
             {"student": PAIR, "method": {**MOKD, "search": "code"}, "view": {"locals": 0}},
-            "and there are none: set view.locals",
+            "view.locals is 0, and method mokd as it is set asks by local crops: set",
         ),
         ({"student": PAIR, "method": MOKD, "view": {"crop": "shift"}}, "unknown key 'view.crop'"),
         ({"student": PAIR, "method": MOKD, "teacher": "zoo:cnn-s"}, "method mokd has no use for key 'teacher'"),

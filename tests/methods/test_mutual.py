@@ -111,7 +111,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(grey, after_step, tmp_path):
     [
         ({"student": "fresh:zoo:cnn-xs"}, "method mutual takes two students or more"),
         ({"method": {"name": "mutual", "soft_weight": -1.0}}, "key 'method.soft_weight' is -1.0"),
-        ({"view": {"globals": 1, "locals": 1}}, "view.globals is 1, and the method compares two"),
+        ({"view": {"globals": 3}}, "key 'view.globals' is 3: set it to 2, which this method compares"),
         ({"teacher": "fresh:zoo:cnn-xs"}, "method mutual has no use for key 'teacher'"),
     ],
 )

@@ -168,6 +168,11 @@ class TwoCrops(Crops):
 
     locals: int = 0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.globals == 2, "view.globals", self.globals, "2, which this method compares")
+        check(self.locals == 0, "view.locals", self.locals, "0, as this method has no use for local crops")
+
 
 @cache
 def _kernels(least: float, most: float, device: torch.device) -> Tensor:

@@ -14,6 +14,8 @@ from osmose.models.layout import Layout
 from osmose.models.model import evaluating
 from osmose.models.network import Network
 
+_WEIGHTS = 2**24
+"""Weights of attention that are held at a time, 64 MiB: a map of 56 x 56 places has ten million."""
 _SHARPNESS = 8.0
 """Of the attention of feature maps: normalised queries and keys of a head of 64 channels score 8 times their cosine."""
 
@@ -85,9 +87,16 @@ def _queries(tokens: Tensor, layout: Layout, attention: nn.Module | None) -> tup
 
 def _distance(queries: Tensor, keys: Tensor, grid: tuple[int, int], sides: tuple[int, int]) -> float:
     """The mean over samples, heads and places, of queries and keys [B, heads, N, E] on a grid that spans the sides in pixels."""
-    weights = (queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])).softmax(-1)
     down, across = (
-        torch.arange(count, device=weights.device) * (side / count) for count, side in zip(grid, sides, strict=True)
+        torch.arange(count, device=queries.device) * (side / count) for count, side in zip(grid, sides, strict=True)
     )
     places = torch.cartesian_prod(down, across)
-    return float((weights * torch.cdist(places, places)).sum(-1).mean())
+    samples, heads, count, width = queries.shape
+    at_once = max(1, _WEIGHTS // (heads * count**2))  # samples
+    rows = max(1, _WEIGHTS // (heads * count))  # places of one sample
+    total = 0.0
+    for some, asked in zip(queries.split(at_once), keys.split(at_once), strict=True):
+        for block, here in zip(some.split(rows, dim=2), places.split(rows), strict=True):
+            weights = (block @ asked.transpose(-1, -2) / math.sqrt(width)).softmax(-1)
+            total += float((weights * torch.cdist(here, places)).sum(dtype=torch.float64))
+    return total / (samples * heads * count)

@@ -1,5 +1,7 @@
 """Classification by the nearest neighbours in a space of features, without training (Wu et al. 2018; DINO, arXiv 2104.14294)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,14 +12,20 @@ def nearest_neighbours(
 ) -> Tensor:
     """The class of each query, voted for by its k nearest in the bank, int64 [m]; of classes with as many votes the first.
 
-    Arguments as of `neighbours_votes`.
+    Other arguments as of `neighbours_votes`.
     """
-    return neighbours_votes(bank, labels, queries, classes=classes, k=k, temperature=temperature).argmax(-1)
+    return neighbours_votes(bank, labels, queries, classes=classes, numbers=(k,), temperature=temperature)[k].argmax(-1)
 
 
 def neighbours_votes(
-    bank: Tensor, labels: Tensor, queries: Tensor, *, classes: int, k: int = 20, temperature: float = 0.07
-) -> Tensor:
+    bank: Tensor,
+    labels: Tensor,
+    queries: Tensor,
+    *,
+    classes: int,
+    numbers: Sequence[int] = (20,),
+    temperature: float = 0.07,
+) -> dict[int, Tensor]:
     """Votes of each query's k nearest in the bank for their classes: one weighs exp(cosine similarity / temperature).
 
     Args:
@@ -25,16 +33,17 @@ def neighbours_votes(
         labels: int64 [n], their classes.
         queries: features [m, D].
         classes: number of classes.
-        k: neighbours that vote; at most n do.
+        numbers: one k or several; at most n neighbours vote.
         temperature: of the votes.
 
     Returns:
-        float32 [m, classes].
+        For each k float32 [m, classes].
     """
     bank, queries = F.normalize(bank, dim=-1), F.normalize(queries, dim=-1)
-    voted = []
+    voted: dict[int, list[Tensor]] = {k: [] for k in numbers}
     for some in queries.split(1024):
-        similar, nearest = (some @ bank.T).topk(min(k, len(bank)), dim=-1)
-        weights = (similar / temperature).exp()
-        voted.append(torch.zeros(len(some), classes).scatter_add_(1, labels[nearest], weights))
-    return torch.cat(voted)
+        similar, nearest = (some @ bank.T).topk(min(max(numbers), len(bank)), dim=-1)
+        weights, votes = (similar / temperature).exp(), labels[nearest]
+        for k, found in voted.items():
+            found.append(torch.zeros(len(some), classes).scatter_add_(1, votes[:, :k], weights[:, :k]))
+    return {k: torch.cat(found) for k, found in voted.items()}

@@ -11,13 +11,13 @@ from osmose.data.split import Split
 from osmose.errors import UserError
 from osmose.evaluate.features import features
 from osmose.evaluate.linear_probe import linear_probe
-from osmose.evaluate.neighbours import nearest_neighbours, neighbours_votes
+from osmose.evaluate.neighbours import neighbours_votes
 from osmose.models.network import Network
 
-NEIGHBOURS = (20, 10)
+NEIGHBOURS = (20, 10, 30)
 """k, the first of which is the one that counts."""
 BANK = 50_000
-"""Training samples that are remembered."""
+"""Training samples that are remembered, where nobody says how many."""
 _LEAST = 1e-8
 """What a class has for which nobody votes; a vote is at least 6e-7."""
 
@@ -48,31 +48,39 @@ class Reading:
 
 
 def read_features(
-    network: Network, train: Split, heldout: Split | None, asked: Mapping[str, Split], *, classes: int
+    network: Network,
+    train: Split,
+    heldout: Split | None,
+    asked: Mapping[str, Split],
+    *,
+    classes: int,
+    bank: int = BANK,
 ) -> dict[str, Reading]:
     """Classes of samples, read from features given those of the training part.
 
     Args:
         network: where it is.
-        train: samples with labels, of which at most 50,000, evenly spread, are remembered.
+        train: samples with labels.
         heldout: those by which the linear classifier's weight decay is chosen.
         asked: labelled samples, by part.
         classes: number of classes.
+        bank: how many training samples are remembered, evenly spread.
     """
-    bank = spread(train, BANK)
-    assert bank.labels is not None
-    known = features(network, bank)
+    remembered = spread(train, bank)
+    assert remembered.labels is not None
+    known = features(network, remembered)
     seen = {part: features(network, split) for part, split in asked.items()}
     chooses = None
     if heldout is not None and heldout.labels is not None:
         own = next((seen[part] for part, split in asked.items() if split is heldout), None)
         chooses = features(network, heldout) if own is None else own, heldout.labels
-    probe = linear_probe(known, bank.labels, chooses, classes=classes, device=network.device)
+    probe = linear_probe(known, remembered.labels, chooses, classes=classes, device=network.device)
     readings = {}
     for part, split in asked.items():
         assert split.labels is not None
-        voted = {k: nearest_neighbours(known, bank.labels, seen[part], classes=classes, k=k) for k in NEIGHBOURS}
-        readings[part] = Reading(voted, probe(seen[part]), split.labels)
+        voted = neighbours_votes(known, remembered.labels, seen[part], classes=classes, numbers=NEIGHBOURS)
+        chosen = {k: found.argmax(-1) for k, found in voted.items()}
+        readings[part] = Reading(chosen, probe(seen[part]), split.labels)
     return readings
 
 
@@ -82,7 +90,8 @@ def votes(network: Network, data: Dataset, asked: Split) -> Tensor:
     assert bank.labels is not None
     assert data.num_classes is not None
     known, seen = features(network, bank), features(network, asked)
-    return neighbours_votes(known, bank.labels, seen, classes=data.num_classes, k=NEIGHBOURS[0]).clamp_min(_LEAST)
+    (voted,) = neighbours_votes(known, bank.labels, seen, classes=data.num_classes, numbers=NEIGHBOURS[:1]).values()
+    return voted.clamp_min(_LEAST)
 
 
 def check_features(data: Dataset, part: str) -> None:

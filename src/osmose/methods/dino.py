@@ -227,11 +227,12 @@ class Dino(Method):
         told, self.told = self.told, []
         for place, (number, head) in enumerate(itertools.product(range(len(self.learners)), WATCHED)):
             branch = self.learners[number].branch
-            if head == "tokens" and branch.t_head is None:
+            module = branch.mlp_head if head == "mlp" else branch.t_head
+            if module is None:
                 continue
             who = branch.network.name if head == "mlp" else f"the T-Head of {branch.network.name}"
             mean = sum(each[place] for each in told) / max(1, len(told))
-            optimiser = self.cnn_optimiser if self.maps[number] else self.transformer_optimiser
+            (optimiser,) = (one for _, modules, one in self.trained(number, branch) if module in modules)
             never = self.best[place] < _NOTHING and clock.epoch + 1 >= optimiser.warmup_epochs + _PATIENCE
             alike = f"in epoch {clock.epoch + 1} its twin answered all samples alike ({mean:.1e} nats)"
             if self.best[place] >= _NOTHING and mean < min(_NOTHING, 0.1 * self.best[place]):

@@ -65,7 +65,7 @@ class Disco(Method):
         self.momentum, self.contrast_weight, self.optimiser = momentum, contrast_weight, optimiser
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"teacher", "two global crops"})
+        return frozenset({"teacher"})
 
     def taught_by(self, teachers: Sequence[str]) -> str:
         return f"{' and '.join(teachers)} (embeddings) and other samples"
@@ -88,7 +88,6 @@ class Disco(Method):
     def forward(self, batch: Batch, clock: Clock) -> Step:
         assert self.teacher is not None
         (crops, *_) = batch.crops
-        crops = crops[:2]
         ours = self.learner(crops.flatten(0, 1)).unflatten(0, (2, -1))
         with torch.no_grad():
             theirs = unit(self.teacher(crops.flatten(0, 1)).features).unflatten(0, (2, -1))

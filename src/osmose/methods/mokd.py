@@ -102,7 +102,8 @@ class Mokd(Dino):
         return "its own slow twin and the other network's"
 
     def needs(self) -> frozenset[str]:
-        return frozenset({"paper": {"two global crops"}, "code": {"local crops"}}.get(self.search, set()))
+        asked = {"paper": {"two global crops"}, "code": {"local crops"}}.get(self.search, set())
+        return frozenset(asked if any(self.cross_weights) else ())
 
     def token_head(self, number: int, seen: Sequence[Sequence[Look]]) -> TOutputs | None:
         if self.t_head is None:

@@ -82,9 +82,6 @@ class Mutual(Method):
         self.cnn_optimiser, self.transformer_optimiser = cnn_optimiser, transformer_optimiser
         self.learners: list[Contrasted] = []
 
-    def needs(self) -> frozenset[str]:
-        return frozenset({"two global crops"})
-
     def taught_by(self, teachers: Sequence[str]) -> str:
         return "contrast with its own slow twin's embeddings and the other networks'"
 

@@ -64,6 +64,6 @@ class Rekd(Seed):
 
     def compare(self, scores: Tensor, theirs: Tensor) -> Tensor:
         scores = scores / self.temperatures["student"]
-        others = theirs[:, 1:].topk(min(self.positives, theirs.shape[1] - 1)).indices + 1  # behind the sample itself
+        others = theirs[:, 1:].topk(self.positives).indices + 1  # behind the sample itself
         nearest = torch.cat([others.new_zeros(len(others), 1), others], 1)
         return (scores.logsumexp(1) - scores.gather(1, nearest).logsumexp(1)).mean()

@@ -117,7 +117,7 @@ class BackboneTask(NetworkTask):
             raise UserError("view.globals is 1, and the method compares two global crops: set 2")
         if crops and "local crops" in needs and not crops.locals:
             raise UserError(
-                "method.search 'code' asks by local crops, and there are none: set view.locals, or search paper"
+                f"view.locals is 0, and method {name} as it is set asks by local crops: set view.locals to 1 or more"
             )
         notes = []
         for who, network in (

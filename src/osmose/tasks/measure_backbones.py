@@ -82,9 +82,11 @@ def measure(
         return Measured(result_numbers(recipe, unit, nothing["test"], nothing.get("heldout", {})))
     shown = spread(parts["test"], _SHOWN)
     before = _read(initial, parts, data, device)
+    # Where the last epoch is the chosen one, both are the same networks.
+    read = {student: _read(student, parts, data, device) for student in dict.fromkeys(students.values())}
     measured: dict[str, dict[str, dict[str, Any]]] = {part: {} for part in parts}
     for role, student in students.items():
-        after = _read(student, parts, data, device)
+        after = read[student]
         for part, split in parts.items():
             networks = {
                 name: {
