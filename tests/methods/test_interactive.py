@@ -366,6 +366,8 @@ def test_what_of_the_teacher_nobody_compares_is_not_asked_for():
     assert states.reads() == {"teacher1": (low,)}
     rounds, _ = build(message_weight=0.0, state_weight=0.0)
     assert rounds.reads() == {}
+    silent, _ = build(message_weight=0.0, state_weight=0.0, interact_weight=0.0)
+    torch.testing.assert_close(silent(batch(), CLOCK).loss, F.cross_entropy(silent.student(X).logits, Y))
     parts = whole(batch(), CLOCK).parts
     for method, names in ((states, {"labels", "interact", "states"}), (rounds, {"labels", "interact"})):
         found = method(batch(), CLOCK).parts

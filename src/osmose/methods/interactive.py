@@ -212,7 +212,8 @@ class Interactive(Guided):
             pairs += [(heard[who], theirs["low"]) for who in compared]
             errors = [mean_square(found, self._compared(own), relative=self.relative) for found, own in pairs]
             losses["states"] = weights["states"], torch.stack(errors).sum()
-        losses["messages/spread"] = 0.0, torch.stack([_spread(message) for message in said.values()]).mean()
+        if said:
+            losses["messages/spread"] = 0.0, torch.stack([_spread(message) for message in said.values()]).mean()
         return losses
 
     def _interact(self, ours: Mapping[Level, Tensor], question: Tensor, heard: Tensor, clock: Clock) -> Tensor:
