@@ -34,13 +34,13 @@ def spread(values: Iterable[float], digits: int = 2) -> str:
     return f"{mean} ± {stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
+def difference(ours: Mapping[int, float], theirs: Mapping[int, float], digits: int = 2) -> str:
     """The mean difference over the seeds that both have, and its interval; nothing for fewer than two."""
     seeds = ours.keys() & theirs.keys()
     if len(seeds) < 2:
         return ""
     mean, reach = paired(*({seed: one[seed] for seed in seeds} for one in (ours, theirs)))
-    return f"{mean:+.2f} ({mean - reach:+.2f} to {mean + reach:+.2f})"
+    return f"{mean:+.{digits}f} ({mean - reach:+.{digits}f} to {mean + reach:+.{digits}f})"
 
 
 def of(runs: Runs, key: str) -> dict[int, float]:

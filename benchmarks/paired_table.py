@@ -16,8 +16,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from genre_table import complete, paired
-from mokd_tables import spread
+from genre_table import complete
+from mokd_tables import difference, spread
 from osmose import table
 
 GENRE = "data.genre"
@@ -41,22 +41,24 @@ def grouped(rows: list[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Runs
     return found
 
 
+def best(settings: Mapping[str, Runs], after: str, sign: int) -> tuple[str, Runs]:
+    """The settings with the largest (sign 1) or smallest (-1) held-out result, a mean over seeds, and their runs."""
+    return max(
+        complete(settings).items(), key=lambda one: sign * fmean(row[f"heldout_{after}"] for row in one[1].values())
+    )
+
+
 def lines(rows: list[Mapping[str, Any]], baseline: str) -> Iterator[str]:
     """The table, line by line."""
     measure, sign, digits = ("rmse", -1, 4) if "rmse_after" in rows[0] else ("accuracy", 1, 2)
     after = f"{measure}_after"
-
-    def best(settings: dict[str, Runs]) -> tuple[str, Runs]:
-        return max(
-            complete(settings).items(), key=lambda one: sign * fmean(row[f"heldout_{after}"] for row in one[1].values())
-        )
 
     yield f"| student | method | settings | before | after | less {baseline} |"
     yield "| --- | --- | --- | ---: | ---: | ---: |"
     for student, methods in grouped(rows).items():
         if baseline not in methods:
             sys.exit(f"{student} has no method {baseline}: give one of {', '.join(methods)}")
-        chosen = {method: best(settings) for method, settings in methods.items()}
+        chosen = {method: best(settings, after, sign) for method, settings in methods.items()}
         theirs = {seed: row[after] for seed, row in chosen[baseline][1].items()}
         for method, (settings, runs) in chosen.items():
             ours = {seed: row[after] for seed, row in runs.items()}
@@ -65,13 +67,9 @@ def lines(rows: list[Mapping[str, Any]], baseline: str) -> Iterator[str]:
                     f"{student}, {method}: seeds {sorted(ours)} beside {sorted(theirs)}; finish the study, with two at least"
                 )
             before = fmean(row[f"{measure}_before"] for row in runs.values())
-            difference, reach = paired(ours, theirs)
-            interval = (
-                f"{difference:+.{digits}f} ({difference - reach:+.{digits}f} to {difference + reach:+.{digits}f})"
-            )
             yield (
                 f"| {student} | {method} | {settings} | {before:.{digits}f} | {spread(ours.values(), digits)} "
-                f"| {'' if method == baseline else interval} |"
+                f"| {'' if method == baseline else difference(ours, theirs, digits)} |"
             )
 
 

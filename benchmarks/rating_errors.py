@@ -9,8 +9,7 @@ as within one, and their mean gains no more. The runs' weights must be there sti
 """
 
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import combinations, permutations
 from pathlib import Path
 from statistics import fmean
@@ -20,23 +19,13 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from genre_table import complete
-from osmose import load_model, load_ratings, table
+from osmose import load_model, load_ratings
 from osmose.data.split import Split
 from osmose.evaluate import predict
+from paired_table import best, grouped
 
 Answers = dict[int, Tensor]
 """Of one method and genre, by seed: float64 [n]."""
-
-
-def best(rows: Iterable[Mapping[str, Any]], method: str, genre: str) -> dict[int, Mapping[str, Any]]:
-    """The rows by seed of the settings that are best on the genre's held-out part."""
-    found: dict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
-    for row in rows:
-        settings = table.settings(row)
-        if row["method"] == method and settings.pop("data.genre") == genre:
-            found[table.joined(settings)][row["seed"]] = row
-    return min(complete(found).values(), key=lambda runs: fmean(row["heldout_rmse_after"] for row in runs.values()))
 
 
 def answers(study: Path, runs: Mapping[int, Mapping[str, Any]], test: Split) -> Answers:
@@ -56,13 +45,12 @@ def compared(ours: Answers, theirs: Answers, stars: Tensor) -> tuple[float, floa
 def main(study: Path, first: str, second: str) -> None:
     """Print the table as Markdown."""
     rows = pq.read_table(study / "table.parquet").to_pylist()
-    genres = list(dict.fromkeys(table.settings(row)["data.genre"] for row in rows))
     print(
         f"| genre | errors alike: {first} | {second} | one of each | RMSE of means: {first} | {second} | one of each |"
     )
     print("| --- |" + " ---: |" * 6)
-    for genre in genres:
-        runs = [best(rows, method, genre) for method in (first, second)]
+    for genre, methods in grouped(rows).items():
+        runs = [best(methods[method], "rmse_after", -1)[1] for method in (first, second)]
         test = load_ratings(next(iter(runs[0].values()))["data"], genre=genre).test()
         assert test.labels is not None
         one, other = (answers(study, found, test) for found in runs)

@@ -24,7 +24,7 @@ def test_the_best_settings_of_a_genre_on_its_held_out_part(errors):
     rows = [row("one", genre, decay, seed, value + 0.01 * seed) for genre, decay, value in
             (("War", 1, 1.0), ("War", 2, 0.9), ("Drama", 1, 0.1)) for seed in (0, 1)]  # fmt: skip
     rows += [row("other", "War", 1, 0, 0.0), row("one", "War", 3, 0, 0.0)]  # another method; a setting not yet whole
-    found = errors.best(rows, "one", "War")
+    _, found = errors.best(errors.grouped(rows)["War"]["one"], "rmse_after", -1)
     assert {seed: one["name"] for seed, one in found.items()} == {0: (2, 0), 1: (2, 1)}
 
 
