@@ -285,7 +285,8 @@ PAIR = ["fresh:zoo:cnn-s", "fresh:zoo:vit-m,patch=4"]
 def test_two_runs_alone_are_a_run_of_both_to_the_last_bit(grey, tmp_path):
     """Dropout and stochastic depth of one do not shift those of the other."""
     neither = {**MOKD, "cross_weights": [0.0, 0.0], "t_head": None}
-    api.run({**RUN, "data": grey, "student": PAIR, "method": neither}, output=tmp_path / "pair")
+    pair = api.run({**RUN, "data": grey, "student": PAIR, "method": neither}, output=tmp_path / "pair")
+    assert pair.numbers["taught_by"] == "its own slow twin"
     for number, name in enumerate(PAIR, start=1):
         api.run({**RUN, "data": grey, "student": name, "method": DINO}, output=tmp_path / f"one{number}")
         both, one = (
@@ -317,6 +318,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(grey, after_step, tmp_path, metho
 def test_products_go_on_as_any_network(grey, tmp_path):
     """Backbones, a linear classifier on one of them, and a transfer to the other."""
     run = api.run({**RUN, "data": grey, "student": PAIR, "method": MOKD}, output=tmp_path / "pair")
+    assert run.numbers["taught_by"] == "its own slow twin and the other network's"
     networks = run.numbers["networks"]
     assert set(networks) == {"student1", "student2"}
     assert networks["student1"]["probe_after"] > 30
@@ -646,7 +648,7 @@ def test_images_that_are_not_square():
 @pytest.mark.parametrize(
     ("study", "runs"),
     [
-        ("mokd-settings", 18),
+        ("mokd-settings", 25),
         ("mokd-fashion", 21),
         ("mokd-terms", 21),
         ("mokd-cifar10", 18),

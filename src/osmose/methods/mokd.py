@@ -99,7 +99,8 @@ class Mokd(Dino):
         self.search = search if t_head else "none"
 
     def taught_by(self, teachers: Sequence[str]) -> str:
-        return "its own slow twin and the other network's"
+        own = super().taught_by(teachers)
+        return f"{own} and the other network's" if any(self.cross_weights) else own
 
     def needs(self) -> frozenset[str]:
         asked = {"paper": {"two global crops"}, "code": {"local crops"}}.get(self.search, set())
