@@ -84,6 +84,15 @@ def test_a_line_for_every_method(tmp_path):
     assert "none" not in re.sub(r"(fill|stroke): none", "", text)
 
 
+def test_no_two_curves_look_alike(tmp_path):
+    methods = {f"m{number}": [[(10, 70.0 + number), (20, 80.0)]] for number in range(25)}
+    draw_accuracy(tmp_path / "a.svg", methods)
+    looks = re.findall(
+        r'<path d="M [^"]*" clip-path="[^"]*" style="(fill: none;[^"]*)"', (tmp_path / "a.svg").read_text()
+    )
+    assert len(looks) == len(set(looks)) == 25
+
+
 def test_a_band_for_every_quantity(tmp_path):
     draws = {name: [torch.linspace(0, 1, 11, dtype=torch.float64) + step for step in range(3)] for name in "abcde"}
     draw_spread(tmp_path / "s.svg", [0, 5, 9], draws)

@@ -27,7 +27,11 @@ def draw_accuracy(path: Path, methods: Mapping[str, Sequence[Curve]]) -> None:
         path: the file.
         methods: the curves of each method's runs; where they have other steps, only the steps that all have are drawn.
     """
-    with canvas(path, size=(6.4, 3.8)) as [[axes]]:
+    from matplotlib import rcParams
+    from matplotlib.rcsetup import cycler
+
+    with canvas(path, size=(7.6, 3.8)) as [[axes]]:
+        axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * rcParams["axes.prop_cycle"])
         for name, curves in methods.items():
             runs = [dict(found) for found in curves]
             steps = sorted(set.intersection(*map(set, runs))) if runs else []
@@ -40,4 +44,4 @@ def draw_accuracy(path: Path, methods: Mapping[str, Sequence[Curve]]) -> None:
             )
         axes.set(xlabel="optimiser step", ylabel="held-out accuracy, %")
         if axes.lines:
-            axes.legend(fontsize=8, frameon=False)
+            axes.figure.legend(loc="outside right upper", fontsize=8, frameon=False)
