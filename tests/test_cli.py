@@ -242,6 +242,24 @@ def test_another_recipe_in_the_folder_and_fresh(go, mistake, short, tmp_path):
     assert go("transfer", *short, "--seed", "1", "--output", tmp_path / "run", "--fresh")[0] == 0
 
 
+def test_a_full_gpu_is_a_mistake_and_other_errors_are_not(mistake, monkeypatch, grey):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has ...")
+
+    monkeypatch.setattr("osmose.api.labelled_part", full)
+    said = mistake("evaluate", "zoo:mlp-xs", "--data", grey)
+    assert (
+        "the GPU's memory is full (CUDA out of memory. Tried to allocate 2 GiB.): end what else runs on it, or" in said
+    )
+
+    def broken(*_):
+        raise RuntimeError("another")
+
+    monkeypatch.setattr("osmose.api.labelled_part", broken)
+    with pytest.raises(RuntimeError, match="another"):
+        main(["evaluate", "zoo:mlp-xs", "--data", grey])
+
+
 def test_run_lays_flags_over_every_stage(go, grey, tmp_path, short):
     commands(short, grey, tmp_path)
     code, out, _ = go(

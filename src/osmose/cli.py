@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import osmose
-from osmose.errors import UserError
+from osmose.errors import UserError, first_line
 from osmose.user_code import import_file
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _command(list(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
         print(f"osmose: {error}", file=sys.stderr)
+        code = 2
+    except RuntimeError as error:
+        if "torch" not in sys.modules or not isinstance(error, sys.modules["torch"].OutOfMemoryError):
+            raise
+        cure = "end what else runs on it, or put CUDA_VISIBLE_DEVICES= before the command, which then runs on the CPU"
+        print(f"osmose: the GPU's memory is full ({first_line(error)}): {cure}", file=sys.stderr)
         code = 2
     except SystemExit as stopped:
         if not _is_one_of_several():
