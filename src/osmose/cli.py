@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if "torch" not in sys.modules or not isinstance(error, sys.modules["torch"].OutOfMemoryError):
             raise
-        cure = "end what else runs on it, or put CUDA_VISIBLE_DEVICES= before the command, which then runs on the CPU"
+        cure = "end what else runs on it, or put CUDA_VISIBLE_DEVICES= before the command to use the CPU"
         print(f"osmose: the GPU's memory is full ({first_line(error)}): {cure}", file=sys.stderr)
         code = 2
     except SystemExit as stopped:

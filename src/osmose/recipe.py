@@ -621,9 +621,9 @@ def _wrong_type(dotted: str, key: str, value: Any, message: str) -> str:
             value = value.get(part) if isinstance(value, Mapping) else value
     found = re.findall(r"Expected (?:an? )?(.*?)(?:\. Got |\n|$)", message)
     expected = " or ".join(dict.fromkeys(found)) or "another type"
-    readable = (
-        re.sub(r"<class '([^']+)'>", r"\1", expected).replace("typing.Literal", "one of ").replace("NoneType", "none")
-    )
+    readable = re.sub(r"<class '([^']+)'>", r"\1", expected)
+    for said, plain in {"typing.Literal": "one of ", "NoneType": "none", "tuple": "list"}.items():
+        readable = readable.replace(said, plain)
     return f"key '{dotted}' is {value!r}: expected {readable}"
 
 
