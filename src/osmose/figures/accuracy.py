@@ -27,7 +27,8 @@ def draw_accuracy(path: Path, methods: Mapping[str, Sequence[Curve]]) -> None:
         path: the file.
         methods: the curves of each method's runs; where they have other steps, only the steps that all have are drawn.
     """
-    from matplotlib import cycler, rcParams
+    from matplotlib import rcParams
+    from matplotlib.rcsetup import cycler
 
     with canvas(path, size=(7.6, 3.8)) as [[axes]]:
         axes.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * rcParams["axes.prop_cycle"])
