@@ -1,14 +1,15 @@
-"""What study mokd-fashion says: each network together and alone, how far two agree, how far their layers look.
+"""What studies of MOKD say: each network's features by method, how far two agree, how far their layers look.
 
-    python benchmarks/mokd_tables.py results/mokd-fashion
+    python benchmarks/mokd_tables.py results/mokd-fashion --agreement mokd
+    python benchmarks/mokd_tables.py results/mokd-fashion results/mokd-terms --less mokd
 
-Means over seeds of the test part, ± standard deviation; of differences the 95 % interval, paired over the seeds that both have.
-Agreement: the share of test images for which the neighbours of two networks vote alike; its control is each network of a pair
-beside partners trained alone, of which that is the fair one whose accuracy is nearest to its own partner's. The runs' weights
-must be there still.
+Means over seeds of the test part, ± standard deviation; of differences to a method the 95 % interval, paired over the seeds that
+both have. Agreement: the share of test images for which the neighbours of two networks vote alike; its control is each network
+of a pair beside partners of other methods, of which that is the fair one whose accuracy is nearest to its own partner's. For it
+the runs' weights must be there still.
 """
 
-import sys
+import argparse
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ import pyarrow.parquet as pq
 from genre_table import paired
 from osmose.comparison import compare
 
-TOGETHER, ALONE = "mokd", "alone"
-READ = {"neighbours": "neighbours_after", "linear classifier": "probe_after"}
+READ = {"neighbours": "neighbours_after", "linear": "probe_after"}
+COLUMNS = {f"{said} {number}": f"networks_student{number}_{key}" for number in (1, 2) for said, key in READ.items()}
 
 Runs = dict[int, dict[str, Any]]
 """The rows of one method and pair, by seed."""
@@ -48,38 +49,39 @@ def of(runs: Runs, key: str) -> dict[int, float]:
     return {seed: row[key] for seed, row in runs.items()}
 
 
-def gains(pair: str, methods: dict[str, Runs], names: Sequence[str]) -> None:
-    """A row a network and way to read it: with each of the methods' names, and what learning together adds to learning alone."""
-    for number, name in enumerate(pair.split(" + "), start=1):
-        for said, key in READ.items():
-            column = f"networks_student{number}_{key}"
-            cells = [spread(of(methods[one], column).values()) if one in methods else "" for one in names]
-            added = difference(*(of(methods.get(one, {}), column) for one in (TOGETHER, ALONE)))
-            print(f"| {name} ({number}) of {pair} | {said} | {' | '.join(cells)} | {added} |")
+def gains(pair: str, methods: dict[str, Runs], base: str) -> None:
+    """A row a method: what is read of both networks, and how much more than of the method `base`."""
+    for method, runs in methods.items():
+        cells = []
+        for column in COLUMNS.values():
+            values = of(runs, column)
+            added = "" if method == base else difference(values, of(methods.get(base, {}), column))
+            cells.append(spread(values.values()) + (added and f"; {added}"))
+        print(f"| {pair} | {method} | {len(runs)} | {' | '.join(cells)} |")
 
 
-def agreement(folder: Path, pair: str, methods: dict[str, Runs]) -> None:
-    """Both networks of MOKD's pair beside their partner, and beside those of other methods; and each method's own two."""
+def agreement(pair: str, methods: dict[str, Runs], asked_of: str) -> None:
+    """Both networks of a method's pair beside their partner, and beside those of other methods; and each method's own two."""
     for number, name in enumerate(pair.split(" + "), start=1):
         right: dict[str, dict[int, float]] = defaultdict(dict)
         agree: dict[str, dict[int, float]] = defaultdict(dict)
-        for seed, together in methods[TOGETHER].items():
+        for seed, together in methods[asked_of].items():
             partners = {method: runs[seed] for method, runs in methods.items() if seed in runs}
             files = [f"{row['folder']}/student{3 - number}.safetensors" for row in partners.values()]
             files.insert(0, f"{together['folder']}/student{number}.safetensors")
-            found = compare([f"file:{folder / file}" for file in files], part="test")
+            found = compare([f"file:{file}" for file in files], part="test")
             asked, *others = found["models"]  # in the order in which they were given
             both = {(row["teacher"], row["student"]): row["agreement"] for row in found["pairs"]}
             for method, model in zip(partners, others, strict=True):
                 right[method][seed] = model["accuracy"]
                 agree[method][seed] = both[asked["model"], model["model"]]
         means = {method: fmean(values.values()) for method, values in right.items()}
-        controls = [method for method in means if method != TOGETHER]
-        nearest = min(controls, key=lambda method: abs(means[method] - means[TOGETHER]), default=None)
+        controls = [method for method in means if method != asked_of]
+        nearest = min(controls, key=lambda method: abs(means[method] - means[asked_of]), default=None)
         for method in means:
             cells = [f"{method}, the nearest" if method == nearest else method]
             cells += [spread(values[method].values()) for values in (right, agree)]
-            cells += ["" if method == TOGETHER else difference(agree[TOGETHER], agree[method])]
+            cells += ["" if method == asked_of else difference(agree[asked_of], agree[method])]
             cells += [spread(of(methods[method], "agreement_after").values())]
             print(f"| {name} ({number}) of {pair} | {' | '.join(cells)} |")
 
@@ -94,33 +96,36 @@ def distances(pair: str, methods: dict[str, Runs]) -> None:
             print(f"| {name} ({number}) of {pair} | {method} | {', '.join(looked)} |")
 
 
-def main(folder: Path) -> None:
+def main(folders: Sequence[Path], base: str, asked_of: Sequence[str]) -> None:
     """Print the three tables as Markdown."""
     pairs: dict[str, dict[str, Runs]] = defaultdict(lambda: defaultdict(dict))
-    for row in pq.read_table(folder / "table.parquet").to_pylist():
-        pairs[row["student"].replace("fresh:zoo:", "")][row["method"]][row["seed"]] = row
-    names = list(dict.fromkeys(name for methods in pairs.values() for name in methods))
+    for folder in folders:
+        for row in pq.read_table(folder / "table.parquet").to_pylist():
+            row["folder"] = folder / row["folder"]
+            pairs[row["student"].replace("fresh:zoo:", "")][row["method"]][row["seed"]] = row
+    print(f"| pair | method | seeds | {' | '.join(f'{column}; less {base}' for column in COLUMNS)} |")
+    print(f"| --- | --- | ---: |{' ---: |' * len(COLUMNS)}")
     for pair, methods in pairs.items():
-        most = max(map(len, methods.values()))
-        for method, runs in methods.items():
-            if len(runs) < most:
-                print(f"{pair}, {method}: {len(runs)} of {most} seeds are here", file=sys.stderr)
-    print(
-        f"| network | read by | {' | '.join(names)} | {TOGETHER} less {ALONE} |\n| --- | --- |{' ---: |' * (len(names) + 1)}"
-    )
-    for pair, methods in pairs.items():
-        gains(pair, methods, names)
-    print(
-        f"\n| network of {TOGETHER} | partner from | its accuracy | agreement | its own partner's less this | of that "
-        "method's own two |\n| --- | --- | ---: | ---: | ---: | ---: |"
-    )
-    for pair, methods in pairs.items():
-        if TOGETHER in methods:
-            agreement(folder, pair, methods)
+        gains(pair, methods, base)
     print("\n| network | method | pixels, layer by layer |\n| --- | --- | --- |")
     for pair, methods in pairs.items():
         distances(pair, methods)
+    if asked_of:
+        columns = (
+            "network | partner from | its accuracy | agreement | its own partner's less this | that method's own two"
+        )
+        print(f"\n| {columns} |")
+        print("| --- | --- | ---: | ---: | ---: | ---: |")
+    for pair, methods in pairs.items():
+        for method in asked_of:
+            if method in methods:
+                agreement(pair, methods, method)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--less", default="alone")
+    parser.add_argument("--agreement", nargs="*", default=())
+    options = parser.parse_args()
+    main(options.folders, options.less, options.agreement)

@@ -20,7 +20,7 @@ from osmose.processes import all_reduce
 HEADS = ("mlp", "tokens", "search")
 """What a twin speaks through: its MLP-Head, its T-Head, and that asked by another network."""
 WATCHED = HEADS[:2]
-"""Those whose collapse ends a run."""
+"""Those of which a run ends that all tell nothing."""
 
 
 @dataclass(frozen=True)
