@@ -10,6 +10,7 @@ the runs' weights must be there still.
 """
 
 import argparse
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -97,29 +98,38 @@ def distances(pair: str, methods: dict[str, Runs]) -> None:
 
 
 def main(folders: Sequence[Path], base: str, asked_of: Sequence[str]) -> None:
-    """Print the three tables as Markdown."""
+    """Print the tables as Markdown."""
     pairs: dict[str, dict[str, Runs]] = defaultdict(lambda: defaultdict(dict))
     for folder in folders:
         for row in pq.read_table(folder / "table.parquet").to_pylist():
             row["folder"] = folder / row["folder"]
-            pairs[row["student"].replace("fresh:zoo:", "")][row["method"]][row["seed"]] = row
+            runs = pairs[row["student"].replace("fresh:zoo:", "")][row["method"]]
+            if row["seed"] in runs:
+                sys.exit(
+                    f"{row['method']} of {row['student']} has several runs of seed {row['seed']}: this table is of one each"
+                )
+            runs[row["seed"]] = row
+    methods = {method for found in pairs.values() for method in found}
+    for name in (base, *asked_of):
+        if name not in methods:
+            sys.exit(f"there is no method {name}: give one of {', '.join(sorted(methods))}")
     print(f"| pair | method | seeds | {' | '.join(f'{column}; less {base}' for column in COLUMNS)} |")
     print(f"| --- | --- | ---: |{' ---: |' * len(COLUMNS)}")
-    for pair, methods in pairs.items():
-        gains(pair, methods, base)
+    for pair, found in pairs.items():
+        gains(pair, found, base)
     print("\n| network | method | pixels, layer by layer |\n| --- | --- | --- |")
-    for pair, methods in pairs.items():
-        distances(pair, methods)
+    for pair, found in pairs.items():
+        distances(pair, found)
     if asked_of:
         columns = (
             "network | partner from | its accuracy | agreement | its own partner's less this | that method's own two"
         )
         print(f"\n| {columns} |")
         print("| --- | --- | ---: | ---: | ---: | ---: |")
-    for pair, methods in pairs.items():
+    for pair, found in pairs.items():
         for method in asked_of:
-            if method in methods:
-                agreement(pair, methods, method)
+            if method in found:
+                agreement(pair, found, method)
 
 
 if __name__ == "__main__":

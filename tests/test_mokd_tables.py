@@ -87,3 +87,31 @@ def test_what_is_missing_leaves_no_difference(tables, capsys):
     assert lines[0].startswith("| one | mokd | 2 | 76.15 ± 7.00 | 76.15")
     assert lines[1].startswith("| one | alone | 1 | 81.00 |")
     assert lines[2].startswith("| one | mokd | 1 | 81.10 |")
+
+
+def test_rows_come_from_several_studies_and_a_name_that_no_method_has_is_refused(tables, tmp_path, capsys):
+    """And so are two runs of one method and seed, of which one would hide the other."""
+    pq, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    folders = []
+    for method, values in (("mokd", (80.1, 70.2)), ("alone", (80.0, 70.0))):
+        folders.append(tmp_path / method)
+        folders[-1].mkdir()
+        rows = [
+            {
+                **row,
+                "student": "fresh:zoo:one + fresh:zoo:two",
+                "method": method,
+                "seed": seed,
+                "folder": f"runs/{seed}",
+            }
+            for seed, row in runs(*values).items()
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), folders[-1] / "table.parquet")
+    tables.main(folders, "alone", ())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[2].strip() for line in lines if line.startswith("| one + two |")] == ["mokd", "alone"]
+    assert "partner" not in "".join(lines)
+    with pytest.raises(SystemExit, match="no method none: give one of alone, mokd"):
+        tables.main(folders, "none", ())
+    with pytest.raises(SystemExit, match="mokd of .* has several runs of seed 0"):
+        tables.main([folders[0], folders[0]], "mokd", ())

@@ -166,8 +166,6 @@ class Engine:
                 self._log(clock)
             if ends:
                 self._end_epoch(clock.epoch + 1)
-                for line in self.method.news():
-                    self.progress.message(f"note: {line}")
             stopping = self._agreed(stop)
             if ends or stopping or (settings.checkpoint_every and self.step % settings.checkpoint_every == 0):
                 self._save()

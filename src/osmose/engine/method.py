@@ -69,10 +69,6 @@ class Method(nn.Module, ABC):
         """What the user should know before the run begins, a line each; asked after `fit_to`."""
         return ()
 
-    def news(self) -> Sequence[str]:
-        """What the user should know of what has happened since it was asked last, a line each; asked after each epoch."""
-        return ()
-
     def taught_by(self, teachers: Sequence[str]) -> str:
         """Who teaches, in a few words for people, given the teachers' names."""
         return " and ".join(teachers) or "labels"

@@ -1,5 +1,6 @@
 """Self-distillation without labels: a network learns to answer each view as its slow twin answers the others (DINO)."""
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,8 +115,6 @@ class Dino(Method):
         self.late = Late()
         self.told: list[list[float]] = []
         self.best = [0.0] * len(self._networks) * len(WATCHED)
-        self.silent: list[str] = []
-        self._news: list[str] = []
 
     def taught_by(self, teachers: Sequence[str]) -> str:
         return "its own slow twin"
@@ -223,59 +222,38 @@ class Dino(Method):
             self._require_answers(clock)
 
     def _require_answers(self, clock: Clock) -> None:
-        """A network whose twin's answers tell nothing of samples, through any of its heads, ends the run; one head of two is
-        news."""
+        """Collapse ends the run: an epoch in which a twin's answers told nothing any more, or the last of several in which they
+        never did."""
         told, self.told = self.told, []
-        means = [sum(column) / len(told) for column in zip(*told, strict=True)] or [0.0] * len(self.best)
-        for number, learner in enumerate(self.learners):
-            heads = {"mlp": learner.branch.mlp_head, "tokens": learner.branch.t_head}
-            faults = {
-                head: self._fault(number, head, module, means, clock)
-                for head, module in heads.items()
-                if module is not None
-            }
-            name = learner.branch.network.name
-            if all(faults.values()):
-                raise stop(f"{name} {faults['mlp']}")
-            for head, fault in faults.items():
-                called = f"the {'MLP-Head' if head == 'mlp' else 'T-Head'} of student {number + 1}, {name},"
-                if fault and called not in self.silent:
-                    self.silent.append(called)
-                    self._news.append(f"{called} {fault}; the run goes on with its other head")
-
-    def _fault(self, number: int, head: str, module: nn.Module, means: Sequence[float], clock: Clock) -> str:
-        """What to say of a head, and what may help, if its twin's answers tell nothing any more, or have not in several epochs
-        after the warm-up; nothing otherwise."""
-        place = number * len(WATCHED) + WATCHED.index(head)
-        mean, best = means[place], self.best[place]
-        self.best[place] = max(mean, best)
-        alike = f"in epoch {clock.epoch + 1} its twin answered all samples alike ({mean:.1e} nats)"
-        if best >= _NOTHING and mean < min(_NOTHING, 0.1 * best):
-            return (
-                f"collapsed: {alike}; lower method.teacher_temperature or the learning rate, or raise method.momentum"
-            )
-        players = self.trained(number, self.learners[number].branch)
-        (optimiser,) = (one for _, modules, one in players if module in modules)
-        if best < _NOTHING and mean < _NOTHING and clock.epoch + 1 >= optimiser.warmup_epochs + _PATIENCE:
-            return (
-                f"learned nothing: {alike}, as in all before; lower method.teacher_temperature or method.momentum, or raise the "
-                "learning rate"
-            )
-        return ""
-
-    def news(self) -> Sequence[str]:
-        news, self._news = self._news, []
-        return news
+        for place, (number, head) in enumerate(itertools.product(range(len(self.learners)), WATCHED)):
+            branch = self.learners[number].branch
+            module = branch.mlp_head if head == "mlp" else branch.t_head
+            if module is None:
+                continue
+            who = branch.network.name if head == "mlp" else f"the T-Head of {branch.network.name}"
+            mean = sum(each[place] for each in told) / max(1, len(told))
+            (optimiser,) = (one for _, modules, one in self.trained(number, branch) if module in modules)
+            never = self.best[place] < _NOTHING and clock.epoch + 1 >= optimiser.warmup_epochs + _PATIENCE
+            alike = f"in epoch {clock.epoch + 1} its twin answered all samples alike ({mean:.1e} nats)"
+            if self.best[place] >= _NOTHING and mean < min(_NOTHING, 0.1 * self.best[place]):
+                raise stop(
+                    f"{who} collapsed: {alike}; lower method.teacher_temperature or the learning rate, or raise method.momentum"
+                )
+            if mean < _NOTHING and never:
+                raise stop(
+                    f"{who} learned nothing: {alike}, as in all before; lower method.teacher_temperature or method.momentum, or "
+                    "raise the learning rate"
+                )
+            self.best[place] = max(mean, self.best[place])
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `after_step` still looks at."""
-        return {"told": self.told, "best": self.best, "silent": self.silent, "late": self.late.read()}
+        return {"told": self.told, "best": self.best, "late": self.late.read()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from what `get_extra_state` gave."""
         self.told = [list(each) for each in state["told"]]
         self.best = list(state["best"])
-        self.silent = list(state["silent"])
         self.late.restore(state["late"])
 
     def products(self) -> dict[str, Backbones]:

@@ -20,7 +20,7 @@ from osmose.processes import all_reduce
 HEADS = ("mlp", "tokens", "search")
 """What a twin speaks through: its MLP-Head, its T-Head, and that asked by another network."""
 WATCHED = HEADS[:2]
-"""Those of which a run ends that all tell nothing."""
+"""Those whose collapse ends a run."""
 
 
 @dataclass(frozen=True)
