@@ -315,6 +315,20 @@ def test_a_stopped_run_goes_on_to_the_last_bit(grey, after_step, tmp_path, metho
     assert left(tmp_path / "run") == left(tmp_path / "whole")
 
 
+def test_a_checkpoint_without_a_part_of_the_methods_own_state_is_one_line(grey, after_step, tmp_path):
+    """As an earlier version may have left it."""
+    recipe = {**RUN, "data": grey, "student": PAIR[0], "method": DINO}
+    after_step(8, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        api.run(recipe, output=tmp_path)
+    newest = max((tmp_path / "checkpoints").glob("step-*.ckpt"))
+    state = checkpoint.load(newest)
+    del state["method"]["_extra_state"]["best"]
+    checkpoint.save(newest.parent, state["step"], state)
+    with pytest.raises(UserError, match=r"ckpt does not fit this method, .*'best'.* start anew with --fresh$"):
+        api.run(recipe, output=tmp_path)
+
+
 def test_products_go_on_as_any_network(grey, tmp_path):
     """Backbones, a linear classifier on one of them, and a transfer to the other."""
     run = api.run({**RUN, "data": grey, "student": PAIR, "method": MOKD}, output=tmp_path / "pair")

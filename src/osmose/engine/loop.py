@@ -251,7 +251,7 @@ class Engine:
                     )
             try:
                 self.method.load_state_dict(spread(state["method"], self.method.state_dict()))
-            except RuntimeError as error:
+            except (RuntimeError, KeyError) as error:  # the latter from a method's own extra state
                 raise UserError(
                     f"{checkpoint.path_of(folder, step)} does not fit this method, perhaps it is of another version "
                     f"({first_line(error)}): start anew with --fresh"
