@@ -667,7 +667,7 @@ def test_images_that_are_not_square():
         ("mokd-terms", 21),
         ("mokd-cifar10", 18),
         ("mokd-cifar10-small", 21),
-        ("mokd-probes", 12),
+        ("mokd-probes", 18),
         ("mokd-transfer", 24),
     ],
 )

@@ -204,7 +204,7 @@ def test_networks_that_have_seen_the_test_part_are_refused(rate, ratings, tmp_pa
     ("study", "runs"),
     [
         ("movielens-teachers", 6), ("interactive-settings", 388), ("interactive-weights", 356), ("interactive-choices", 96),
-        ("interactive-movielens", 1280), ("ratings-partition", 240),
+        ("interactive-movielens", 1280), ("ratings-partition", 360),
     ],
 )  # fmt: skip
 def test_packaged_studies_are_whole(study, runs, ratings, monkeypatch, tmp_path):
