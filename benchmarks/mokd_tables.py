@@ -18,6 +18,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import pyarrow.parquet as pq
+import yaml
 
 from genre_table import paired
 from osmose.comparison import compare
@@ -70,7 +71,8 @@ def agreement(pair: str, methods: dict[str, Runs], asked_of: str) -> None:
             partners = {method: runs[seed] for method, runs in methods.items() if seed in runs}
             files = [f"{row['folder']}/student{3 - number}.safetensors" for row in partners.values()]
             files.insert(0, f"{together['folder']}/student{number}.safetensors")
-            found = compare([f"file:{file}" for file in files], part="test")
+            data = yaml.safe_load((together["folder"] / "recipe.yaml").read_text())["data"]
+            found = compare([f"file:{file}" for file in files], data=data, part="test")
             asked, *others = found["models"]  # in the order in which they were given
             both = {(row["teacher"], row["student"]): row["agreement"] for row in found["pairs"]}
             for method, model in zip(partners, others, strict=True):

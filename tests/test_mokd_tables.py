@@ -40,17 +40,22 @@ def test_layers_that_a_network_does_not_have_are_left_out(tables, capsys):
     assert capsys.readouterr().out == "| one (1) of one | alone | 4.00 ± 1.41 |\n"
 
 
-def test_agreement_is_with_partners_of_the_same_seed(tables, capsys, monkeypatch):
-    """Of both networks of the pair, beside the other one of each method; and of each method's own two."""
+def test_agreement_is_with_partners_of_the_same_seed(tables, capsys, monkeypatch, tmp_path):
+    """Of both networks of the pair, beside the other one of each method, on their own data; and of each method's own two."""
+    monkeypatch.chdir(tmp_path)
     methods = {
         name: {seed: {"folder": Path(f"study/runs/{name}-{seed}"), "agreement_after": own + seed} for seed in (0, 1)}
         for name, own in (("mokd", 70.0), ("alone", 60.0))
     }
+    for runs in methods.values():
+        for row in runs.values():
+            row["folder"].mkdir(parents=True)
+            (row["folder"] / "recipe.yaml").write_text("data: {name: some-images}")
     asked = []
 
-    def compare(models, part):
+    def compare(models, data, part):
         asked.append(models)
-        assert part == "test"
+        assert (data, part) == ({"name": "some-images"}, "test")
         names = [f"model{place}" for place in range(len(models))]
         pairs = [
             {
