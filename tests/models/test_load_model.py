@@ -244,6 +244,12 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
     path.unlink()
     with pytest.raises(UserError, match=r"the run '.*' has no student.safetensors"):
         load_model(f"file:{tmp_path}")
+    (tmp_path / "result.json").write_text("{}")
+    for key, missing in ((tmp_path, "student"), (tmp_path / "student1.safetensors", "student1")):
+        with pytest.raises(
+            UserError, match=f"is finished, but its {missing}.safetensors is not kept here: delete that folder"
+        ):
+            load_model(f"file:{key}")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
