@@ -6,18 +6,14 @@ A panel a network and a way to read its features, a row a choice of losses: test
 """
 
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-import pyarrow.parquet as pq
-
-from mokd_tables import COLUMNS
+from mokd_tables import COLUMNS, of, read
 from osmose.figures.canvas import canvas
 
-PAIR = ("fresh:zoo:resnet-s", "fresh:zoo:vit-s")
+PAIR = ("resnet-s", "vit-s")
 METHODS = {
     "alone": "own MLP-Head (dino)", "cross-features": "and the other's MLP-Head", "self-both": "own MLP-Head and T-Head",
     "without-search": "all but the search", "mokd": "all", "little-to-the-cnn": "all, little to the ResNet",
@@ -27,24 +23,20 @@ METHODS = {
 
 def draw(studies: Sequence[Path], path: Path) -> None:
     """Of those of the methods that the studies have."""
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for study in studies:
-        for row in pq.read_table(study / "table.parquet").to_pylist():
-            if row["student"] == " + ".join(PAIR):
-                found[row["method"]].append(row)
+    found = read(studies)[" + ".join(PAIR)]
     shown = {method: name for method, name in METHODS.items() if method in found}
     with canvas(path, rows=1, columns=len(COLUMNS), size=(11, 2.8)) as axes:
         for place, (said, column) in zip(axes.flat, COLUMNS.items(), strict=True):
             for row, method in enumerate(shown):
-                seeds = [run[column] for run in found[method]]
+                seeds = of(found[method], column).values()
                 colour = "tab:blue" if "alone" in method else "tab:red"
-                place.scatter(seeds, [row] * len(seeds), s=9, alpha=0.5, color=colour, lw=0)
+                place.scatter([*seeds], [row] * len(seeds), s=9, alpha=0.5, color=colour, lw=0)
                 place.scatter(fmean(seeds), row, s=36, color=colour)
-            place.axvline(fmean(run[column] for run in found["alone"]), color="0.4", lw=1)
-            read, number = said.split()
-            network = PAIR[int(number) - 1].split(":")[-1]
+            place.axvline(fmean(of(found["alone"], column).values()), color="0.4", lw=1)
+            way, number = said.split()
             place.set_title(
-                f"{network}, {'20 neighbours' if read == 'neighbours' else 'linear classifier'}", fontsize=9
+                f"{PAIR[int(number) - 1]}, {'20 neighbours' if way == 'neighbours' else 'linear classifier'}",
+                fontsize=9,
             )
             place.set_yticks(range(len(shown)), shown.values() if place is axes.flat[0] else [], fontsize=8)
             place.set_ylim(len(shown) - 0.5, -0.5)

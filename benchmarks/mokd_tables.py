@@ -99,8 +99,8 @@ def distances(pair: str, methods: dict[str, Runs]) -> None:
             print(f"| {name} ({number}) of {pair} | {method} | {', '.join(looked)} |")
 
 
-def main(folders: Sequence[Path], base: str, asked_of: Sequence[str]) -> None:
-    """Print the tables as Markdown."""
+def read(folders: Iterable[Path]) -> dict[str, dict[str, Runs]]:
+    """The runs of several studies by pair, "resnet-s + vit-s", method and seed."""
     pairs: dict[str, dict[str, Runs]] = defaultdict(lambda: defaultdict(dict))
     for folder in folders:
         for row in pq.read_table(folder / "table.parquet").to_pylist():
@@ -111,6 +111,12 @@ def main(folders: Sequence[Path], base: str, asked_of: Sequence[str]) -> None:
                     f"{row['method']} of {row['student']} has several runs of seed {row['seed']}: this table is of one each"
                 )
             runs[row["seed"]] = row
+    return pairs
+
+
+def main(folders: Sequence[Path], base: str, asked_of: Sequence[str]) -> None:
+    """Print the tables as Markdown."""
+    pairs = read(folders)
     methods = {method for found in pairs.values() for method in found}
     for name in (base, *asked_of):
         if name not in methods:

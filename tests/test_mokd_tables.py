@@ -47,8 +47,8 @@ def test_agreement_is_with_partners_of_the_same_seed(tables, capsys, monkeypatch
         name: {seed: {"folder": Path(f"study/runs/{name}-{seed}"), "agreement_after": own + seed} for seed in (0, 1)}
         for name, own in (("mokd", 70.0), ("alone", 60.0))
     }
-    for runs in methods.values():
-        for row in runs.values():
+    for seeds in methods.values():
+        for row in seeds.values():
             row["folder"].mkdir(parents=True)
             (row["folder"] / "recipe.yaml").write_text("data: {name: some-images}")
     asked = []

@@ -22,12 +22,13 @@ def trained(key: str, request: Request) -> Network:
             raise UserError(
                 f"the run '{key}' has several students, {', '.join(several)}: name one, as file:{key}/{several[0]}"
             )
-    if not path.exists() and (path.parent / "result.json").exists():
-        raise UserError(
-            f"the run '{path.parent}' is finished, but its {path.name} is not kept here: delete that folder and make it again"
-        )
-    if not path.exists() and Path(key).is_dir():
-        raise UserError(f"the run '{key}' has no student.safetensors: let it finish, or name the file itself")
+    if not path.exists():
+        if (path.parent / "result.json").exists():
+            raise UserError(
+                f"the run '{path.parent}' is finished, but its {path.name} is not kept here: delete that folder and make it again"
+            )
+        if Path(key).is_dir():
+            raise UserError(f"the run '{key}' has no student.safetensors: let it finish, or name the file itself")
     return read(path, request.name)
 
 
