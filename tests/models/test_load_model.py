@@ -107,7 +107,9 @@ def test_the_first_blocks_of_a_trained_network(tmp_path):
     ):
         load_model("head:zoo:vit-m,depth=6", num_classes=3)
     for option in ("heads=2", "debth=2"):
-        with pytest.raises(UserError, match="does not fit trained weights, of which only layers can be kept: depth=4"):
+        with pytest.raises(
+            UserError, match="does not fit trained weights: keep fewer of their layers, as depth=4, or read"
+        ):
             load_model(f"head:zoo:vit-m,{option}", num_classes=3)
 
 

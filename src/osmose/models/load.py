@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from osmose.errors import UserError, unknown
+from osmose.models.last_layers import LastLayers
 from osmose.models.network import Network, last_linear
 from osmose.models.options import options as arguments
-from osmose.models.sources import SOURCES, Request, module, source, zoo
+from osmose.models.sources import SOURCES, Request, build, module, source, zoo
 from osmose.models.zoo import ZOO
 from osmose.random import stream as random_stream
 
@@ -34,7 +35,8 @@ def load_model(
     or a run's folder), `fresh:zoo:NAME` and `fresh:timm:NAME` (the architecture with new weights for the data described
     here), and `head:` before a trained name (its weights with a new head for the data's classes). Arguments of the
     architecture may follow the name: `fresh:zoo:vit-s,patch=4,width=96`; `head:zoo:vit-m,depth=2` are the first two blocks of a
-    trained network. New weights are drawn from the named random
+    trained network, and the new classifier of `head:file:PATH,last_layers=4` reads the last four layers
+    (`osmose.models.last_layers`). New weights are drawn from the named random
     stream; torch's global generators are left as they were.
 
     Args:
@@ -120,37 +122,60 @@ def _new_head(network: Network, request: Request) -> Network:
     if request.num_classes is None:
         raise UserError(f"'{request.name}' needs the data's classes for its head: give classes or num_classes")
     assert network.architecture is not None, "what has a name can be rebuilt"
-    arguments = network.architecture["arguments"] | request.options | {"num_classes": request.num_classes}
+    reads = {key: value for key, value in request.options.items() if key in ("last_layers", "patch_mean")}
+    options = {key: value for key, value in request.options.items() if key not in reads}
+    arguments = network.architecture["arguments"] | options | {"num_classes": request.num_classes}
+    architecture = network.architecture | {"arguments": arguments}
     body = network.body
     resets = hasattr(body, "reset_classifier")
-    if request.options or not resets:
-        body = _smaller(network, arguments, request.name)
+    if options or not resets:
+        body = _smaller(network, architecture, request.name)
+    if reads:
+        body, architecture = _reading(body, architecture, reads, request.name)
     if resets:
         body.reset_classifier(request.num_classes)
     return Network(
         body,
         name=request.name,
-        architecture=network.architecture | {"arguments": arguments},
+        architecture=architecture,
         preprocessing=network.preprocessing,
         classes=request.classes,
         num_classes=request.num_classes,
     )
 
 
-def _smaller(network: Network, arguments: dict[str, Any], name: str) -> nn.Module:
-    """The network's architecture with other arguments, and those of its weights that have a place there.
+def _reading(
+    body: nn.Module, architecture: dict[str, Any], reads: dict[str, Any], name: str
+) -> tuple[LastLayers, dict[str, Any]]:
+    """The body with a classifier that reads what `reads` says, and its architecture.
+
+    Raises:
+        UserError: when it cannot.
+    """
+    if "reads" in architecture:
+        raise UserError(f"'{name}': its classifier reads several layers already: leave {', '.join(reads)} out")
+    try:
+        return LastLayers(body, num_classes=0, **reads), architecture | {"reads": reads}
+    except UserError as error:
+        raise UserError(f"'{name}': {error}") from error
+
+
+def _smaller(network: Network, architecture: dict[str, Any], name: str) -> nn.Module:
+    """The architecture, the network's with other arguments, and those of its weights that have a place there.
 
     Raises:
         UserError: when a weight of it, but for the classifier's, is not one of the network's.
     """
     assert network.architecture is not None, "what has a name can be rebuilt"
+    arguments = architecture["arguments"]
     for key, value in arguments.items():
         if key not in ("depth", "num_classes") and network.architecture["arguments"].get(key) != value:
             raise UserError(
-                f"'{name}': option '{key}' does not fit trained weights, of which only layers can be kept: depth=4"
+                f"'{name}': option '{key}' does not fit trained weights: keep fewer of their layers, as depth=4, or read "
+                "several, as last_layers=4"
             )
     try:
-        body: Any = source(network.architecture["source"]).build(network.architecture["name"], arguments)
+        body: Any = build(architecture)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"'{name}' cannot be built: {error}") from error
     own, given = body.state_dict(), network.body.state_dict()

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from torch import nn
+
 from osmose.errors import unknown
+from osmose.models.last_layers import LastLayers
 
 SOURCES: dict[str, str] = {
     "zoo": "osmose.models.sources.zoo",
@@ -49,3 +52,15 @@ class Request:
 def source(prefix: str) -> Any:
     """The module behind a prefix; KeyError for an unknown one."""
     return import_module(SOURCES[prefix])
+
+
+def build(architecture: Mapping[str, Any]) -> nn.Module:
+    """The body that a `Network.architecture` describes, with new weights.
+
+    Args:
+        architecture: "source", "name" and "arguments"; "reads", where its classifier reads several layers, holds what
+            `LastLayers` is told.
+    """
+    body: nn.Module = source(architecture["source"]).build(architecture["name"], architecture["arguments"])
+    reads = architecture.get("reads")
+    return LastLayers(body, num_classes=architecture["arguments"]["num_classes"], **reads) if reads else body
