@@ -84,6 +84,8 @@ class Dino(Method):
     sees = Crops
     summary = "self-supervised: a network answers each view as its slow twin answers the others (DINO)"
     source = "arXiv 2104.14294"
+    steadier = "method.teacher_temperature"
+    """What makes collapse less likely when it is lowered."""
 
     def __init__(
         self,
@@ -237,7 +239,7 @@ class Dino(Method):
             alike = f"in epoch {clock.epoch + 1} its twin answered all samples alike ({mean:.1e} nats)"
             if self.best[place] >= _NOTHING and mean < min(_NOTHING, 0.1 * self.best[place]):
                 raise stop(
-                    f"{who} collapsed: {alike}; lower method.teacher_temperature or the learning rate, or raise method.momentum"
+                    f"{who} collapsed: {alike}; lower {self.steadier} or the learning rate, or raise method.momentum"
                 )
             if mean < _NOTHING and never:
                 raise stop(

@@ -92,6 +92,8 @@ class Mokd(Dino):
             )
         check(all(weight >= 0 for weight in cross_weights), "method.cross_weights", cross_weights, "at least 0 each")
         self.cross_weights, self.t_head, self.t_head_optimiser = cross_weights, t_head, t_head_optimiser
+        if any(cross_weights):
+            self.steadier = f"method.cross_weights, {self.steadier}"
         if t_head is None and search == "code":
             raise UserError(
                 "method.search is 'code' and method.t_head none: there is nothing to ask; leave one of them out"
