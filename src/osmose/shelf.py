@@ -23,7 +23,8 @@ def models() -> Rows:
         "timm:NAME": "a network of timm with its published weights; extra vision",
         "file:PATH": "a run's folder, or weights that Osmose wrote",
         "fresh:MODEL": "new weights: fresh:zoo:vit-s, fresh:timm:NAME, fresh:hf:FOLDER, each with options: ,patch=4",
-        "head:MODEL": "its weights with a new classifier; head:zoo:vit-m,depth=2: those of its first blocks",
+        "head:MODEL": "its weights with a new classifier; head:zoo:vit-m,depth=2: those of its first blocks; "
+        "head:zoo:vit-m,last_layers=2: behind the last two",
         "hf:FOLDER": "a language model, or hf:NAME of the hub, or hf:FILE.gguf; hf:FOLDER,layers=6: six layers; extra language",
         "fresh:ratings:two-tower": "says how a user rates an item",
         "fresh:nix:NAME": "cnn, mlp, vit, resnet18 and vit-cifar10, the networks of method hard's paper; its toy is toy:cosine",

@@ -571,6 +571,14 @@ def test_a_t_head_that_tells_nothing_ends_the_run(grey, tmp_path, monkeypatch):
         api.run({**RUN, "data": grey, "student": PAIR, "epochs": 6, "method": MOKD}, output=tmp_path / "run")
 
 
+def test_only_who_listens_is_told_to_listen_less():
+    method = build(cross_weights=(0.0, 1.0))
+    assert [method.unsteady(number) for number in (0, 1)] == [
+        "method.teacher_temperature",
+        "method.cross_weights, method.teacher_temperature",
+    ]
+
+
 @pytest.mark.parametrize(
     ("answers", "entropy", "told"),
     [

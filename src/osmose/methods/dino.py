@@ -84,8 +84,6 @@ class Dino(Method):
     sees = Crops
     summary = "self-supervised: a network answers each view as its slow twin answers the others (DINO)"
     source = "arXiv 2104.14294"
-    steadier = "method.teacher_temperature"
-    """What makes collapse less likely when it is lowered."""
 
     def __init__(
         self,
@@ -239,7 +237,7 @@ class Dino(Method):
             alike = f"in epoch {clock.epoch + 1} its twin answered all samples alike ({mean:.1e} nats)"
             if self.best[place] >= _NOTHING and mean < min(_NOTHING, 0.1 * self.best[place]):
                 raise stop(
-                    f"{who} collapsed: {alike}; lower {self.steadier} or the learning rate, or raise method.momentum"
+                    f"{who} collapsed: {alike}; lower {self.unsteady(number)} or the learning rate, or raise method.momentum"
                 )
             if mean < _NOTHING and never:
                 raise stop(
@@ -247,6 +245,10 @@ class Dino(Method):
                     "raise the learning rate"
                 )
             self.best[place] = max(mean, self.best[place])
+
+    def unsteady(self, number: int) -> str:
+        """The settings by which a network collapses less when they are lowered."""
+        return "method.teacher_temperature"
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `after_step` still looks at."""

@@ -92,8 +92,6 @@ class Mokd(Dino):
             )
         check(all(weight >= 0 for weight in cross_weights), "method.cross_weights", cross_weights, "at least 0 each")
         self.cross_weights, self.t_head, self.t_head_optimiser = cross_weights, t_head, t_head_optimiser
-        if any(cross_weights):
-            self.steadier = f"method.cross_weights, {self.steadier}"
         if t_head is None and search == "code":
             raise UserError(
                 "method.search is 'code' and method.t_head none: there is nothing to ask; leave one of them out"
@@ -129,6 +127,10 @@ class Mokd(Dino):
         if self.maps[number]:
             return [own, ("t-head", [branch.t_head], self.t_head_optimiser)]
         return [(name, [*modules, branch.t_head], optimiser)]
+
+    def unsteady(self, number: int) -> str:
+        settings = super().unsteady(number)
+        return f"method.cross_weights, {settings}" if self.cross_weights[number] else settings
 
     def losses(
         self, number: int, own: Mapping[str, Tensor], said: Sequence[Said], heard: Sequence[Said], clock: Clock

@@ -12,9 +12,12 @@ from osmose.errors import UserError, unknown
 from osmose.models.last_layers import LastLayers
 from osmose.models.network import Network, last_linear
 from osmose.models.options import options as arguments
-from osmose.models.sources import SOURCES, Request, build, module, source, zoo
+from osmose.models.sources import SOURCES, Request, module, rebuilt, source, zoo
 from osmose.models.zoo import ZOO
 from osmose.random import stream as random_stream
+
+_READS = frozenset({"last_layers", "patch_mean"})
+"""Options of a new head: what it reads."""
 
 
 def load_model(
@@ -100,6 +103,8 @@ def _by_name(name: str, request: Request) -> Network:
         raise UserError(
             f"unknown model '{name}': names begin with their source, for example {start}zoo:cnn-s, or {start}timm:{rest}"
         )
+    if way != "head" and not _READS.isdisjoint(request.options):
+        raise UserError(f"'{name}': last_layers is of a new classifier: write head:{rest}")
     origin = source(prefix)
     if way == "fresh":
         if not hasattr(origin, "fresh"):
@@ -122,8 +127,8 @@ def _new_head(network: Network, request: Request) -> Network:
     if request.num_classes is None:
         raise UserError(f"'{request.name}' needs the data's classes for its head: give classes or num_classes")
     assert network.architecture is not None, "what has a name can be rebuilt"
-    reads = {key: value for key, value in request.options.items() if key in ("last_layers", "patch_mean")}
-    options = {key: value for key, value in request.options.items() if key not in reads}
+    reads = {key: value for key, value in request.options.items() if key in _READS}
+    options = {key: value for key, value in request.options.items() if key not in _READS}
     arguments = network.architecture["arguments"] | options | {"num_classes": request.num_classes}
     architecture = network.architecture | {"arguments": arguments}
     body = network.body
@@ -147,13 +152,17 @@ def _new_head(network: Network, request: Request) -> Network:
 def _reading(
     body: nn.Module, architecture: dict[str, Any], reads: dict[str, Any], name: str
 ) -> tuple[LastLayers, dict[str, Any]]:
-    """The body with a classifier that reads what `reads` says, and its architecture.
+    """The body whose classifier reads what `reads` says, and its architecture.
 
     Raises:
         UserError: when it cannot.
     """
+    if "last_layers" not in reads:
+        raise UserError(f"'{name}': patch_mean stands beside last_layers: add last_layers=1")
     if "reads" in architecture:
-        raise UserError(f"'{name}': its classifier reads several layers already: leave {', '.join(reads)} out")
+        raise UserError(
+            f"'{name}': this network was made with last_layers: leave it out, or give the network that it was made from"
+        )
     try:
         return LastLayers(body, num_classes=0, **reads), architecture | {"reads": reads}
     except UserError as error:
@@ -175,8 +184,8 @@ def _smaller(network: Network, architecture: dict[str, Any], name: str) -> nn.Mo
                 "several, as last_layers=4"
             )
     try:
-        body: Any = build(architecture)
-    except (TypeError, ValueError, RuntimeError) as error:
+        body: Any = rebuilt(architecture)
+    except (UserError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"'{name}' cannot be built: {error}") from error
     own, given = body.state_dict(), network.body.state_dict()
     head: nn.Module = nn.Identity()

@@ -58,7 +58,7 @@ class Network(Predictor):
     Args:
         body: maps normalised images [B, channels, H, W], or whole numbers [B, ...], to logits [B, C].
         name: how the user calls it, for example "zoo:cnn-s".
-        architecture: what rebuilds the body: "source", "name" and "arguments", all JSON; None: it cannot be rebuilt.
+        architecture: what `sources.rebuilt` makes the body of, all JSON; None: it cannot be rebuilt.
         preprocessing: what the body expects of images; None: it takes whole numbers.
         classes: names of the classes in the order of the logits; None: unknown.
         num_classes: C; 0 for a body without a head, which can only be a teacher of what its layers give.

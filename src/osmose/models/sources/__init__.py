@@ -54,12 +54,12 @@ def source(prefix: str) -> Any:
     return import_module(SOURCES[prefix])
 
 
-def build(architecture: Mapping[str, Any]) -> nn.Module:
+def rebuilt(architecture: Mapping[str, Any]) -> nn.Module:
     """The body that a `Network.architecture` describes, with new weights.
 
     Args:
-        architecture: "source", "name" and "arguments"; "reads", where its classifier reads several layers, holds what
-            `LastLayers` is told.
+        architecture: "source", "name" and "arguments"; and where its classifier reads several layers "reads", with the
+            arguments of `LastLayers`.
     """
     body: nn.Module = source(architecture["source"]).build(architecture["name"], architecture["arguments"])
     reads = architecture.get("reads")

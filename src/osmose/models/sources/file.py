@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from osmose.errors import UserError
 from osmose.models.model import Preprocessing
 from osmose.models.network import Network
-from osmose.models.sources import SOURCES, Request, build
+from osmose.models.sources import SOURCES, Request, rebuilt
 from osmose.weights import read_weights
 
 
@@ -48,7 +48,7 @@ def read(path: Path, name: str) -> Network:
             "load_state_dict, and give the module to load_model"
         )
     try:
-        body = build(architecture)
+        body = rebuilt(architecture)
     except UserError as error:
         raise UserError(f"the architecture that '{path}' names cannot be built: {error}") from error
     _fill(body, tensors, path)
