@@ -682,6 +682,7 @@ def test_images_that_are_not_square():
         ("mokd-terms", 21),
         ("mokd-cifar10", 18),
         ("mokd-cifar10-small", 21),
+        ("mokd-cifar10-cnns", 5),
         ("mokd-probes", 36),
         ("mokd-transfer", 24),
     ],
