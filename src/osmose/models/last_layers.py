@@ -4,14 +4,15 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from osmose.errors import UserError, check
 from osmose.models.chain import layers
+from osmose.models.zoo.body import Body
 
 
-class LastLayers(nn.Module):
-    """A body in timm's convention whose features are those of its last layers, joined.
+class LastLayers(Body):
+    """A body whose features are those of its last layers, joined.
 
     Each layer's tokens are normalised and pooled as the body does with those of the last one: of a ViT that pools by a class
     token these are the class tokens of the last layers, of others the means of their patches.
@@ -27,7 +28,6 @@ class LastLayers(nn.Module):
     """
 
     def __init__(self, body: Any, *, last_layers: int, patch_mean: bool = False, num_classes: int) -> None:
-        super().__init__()
         found = layers(body)
         if not found or not all(hasattr(body, name) for name in ("forward_features", "forward_head", "norm")):
             raise UserError(
@@ -40,14 +40,13 @@ class LastLayers(nn.Module):
         check(isinstance(patch_mean, bool), "patch_mean", patch_mean, "true or false")
         if patch_mean and getattr(body, "global_pool", None) != "token":
             raise UserError("patch_mean: its classifier reads no class token, but the patches already: leave it out")
+        width = body.width if hasattr(body, "width") else body.num_features
+        super().__init__(width=width * (last_layers + patch_mean), num_classes=num_classes)
         self.last_layers, self.patch_mean = last_layers, patch_mean
         self.before_last = found[-last_layers:-1]
         body.reset_classifier(0)
         self.body = body
         self.num_prefix_tokens: int = getattr(body, "num_prefix_tokens", 0)
-        width = body.width if hasattr(body, "width") else body.num_features
-        self.width: int = width * (last_layers + patch_mean)
-        self.reset_classifier(num_classes)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised images [B, C, H, W] to the tokens of the last layers, joined: [B, N, n D].
@@ -77,15 +76,3 @@ class LastLayers(nn.Module):
             pooled.append(tokens[-1][:, self.num_prefix_tokens :].mean(1))
         features = torch.cat(pooled, -1)
         return features if pre_logits else self.head(features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalised images [B, C, H, W] to logits [B, C]."""
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        """The last linear layer, or an identity."""
-        return self.head
-
-    def reset_classifier(self, num_classes: int) -> None:
-        """Put a newly drawn classifier in place of the one there; with 0 classes none."""
-        self.head: nn.Module = nn.Linear(self.width, num_classes) if num_classes else nn.Identity()
