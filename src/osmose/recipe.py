@@ -549,19 +549,30 @@ def _parser(cls: type, skip: frozenset[str] = frozenset()) -> jsonargparse.Argum
 
 
 def _typed(cls: type, section: Mapping[str, Any], prefix: str, skip: frozenset[str] = frozenset()) -> Plain:
-    """Keyword arguments for `cls` from plain values; where they are refused, each key is tried so that an error can name it."""
+    """Keyword arguments for `cls` from plain values; where they are refused, each key is tried so that an error can name it.
+
+    The settings of an optimiser call themselves 'optimiser', whatever the section is called that they are in.
+    """
     _check_keys(cls, section, prefix, skip)
     parser = _parser(cls, skip)
     with warnings.catch_warnings():
         try:
             return dict(vars(parser.instantiate(parser.parse_object(dict(section)))))
-        except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        except _REFUSED as error:
             for key, value in section.items():
+                dotted = _dotted(prefix, key)
                 try:
-                    parser.parse_object({key: value})
-                except (jsonargparse.ArgumentError, TypeError, ValueError) as wrong:
-                    raise UserError(_wrong_type(_dotted(prefix, key), key, value, str(wrong))) from None
+                    parser.instantiate(parser.parse_object({key: value}))
+                except _REFUSED as wrong:
+                    own = _own(wrong)
+                    if isinstance(own, UserError):
+                        raise UserError(str(own).replace("key 'optimiser.", f"key '{dotted}.")) from None
+                    raise UserError(_wrong_type(dotted, key, value, str(wrong))) from None
             raise _own(error) from None
+
+
+_REFUSED = (jsonargparse.ArgumentError, TypeError, ValueError, UserError)
+"""What jsonargparse and the sections raise for a value."""
 
 
 def _own(error: BaseException) -> BaseException:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from osmose.errors import UserError
+from osmose.errors import UserError, unknown
 from osmose.models.model import Preprocessing
 from osmose.models.network import Network
 from osmose.models.sources import SOURCES, Request, rebuilt
@@ -23,6 +23,9 @@ def trained(key: str, request: Request) -> Network:
                 f"the run '{key}' has several students, {', '.join(several)}: name one, as file:{key}/{several[0]}"
             )
     if not path.exists():
+        there = sorted(place.name for place in path.parent.glob("*.safetensors"))
+        if there:
+            raise unknown(f"file in '{path.parent}'", path.name, there)
         if (path.parent / "result.json").exists():
             raise UserError(
                 f"the run '{path.parent}' is finished, but its {path.name} is not kept here: delete that folder and make it again"
