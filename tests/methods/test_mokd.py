@@ -640,9 +640,33 @@ def test_local_crops_that_a_network_cannot_take_are_resized():
     (note,) = method.notes()
     assert not list(build(shapes=((1, 12, 12), (1, 12, 12))).notes())
     assert note.startswith(
-        f"{method.learners[1].branch.network.name} takes images of 12x12 alone: local crops are enlarged"
+        f"{method.learners[1].branch.network.name} does not take local crops of 8x8 as they are: they are enlarged to 12x12"
     )
+    assert note.endswith("view.local_size 9"), "3 x 3 patches of 4, the last ones cut off"
     method(batch(), CLOCK)
+
+
+@pytest.mark.parametrize(("image", "local", "patch", "nearest"), [(32, 14, 4, 12), (96, 41, 8, 40), (96, 41, 16, 48)])
+def test_the_side_of_local_crops_that_a_network_takes_is_named(image, local, patch, nearest):
+    if find_spec("timm") is None:
+        pytest.skip("needs the extra 'vision'")
+    name = f"fresh:timm:test_vit,img_size={image},patch_size={patch},dynamic_img_size=true"
+    local_size = Crops().sizes((image, image))[1]
+    assert local_size == (local, local)
+    shapes = ((1, image, image), (1, local, local))
+    enlarged = looks(load_model(name, num_classes=0, channels=1), shapes)[1]
+    assert (enlarged.size, enlarged.nearest) == ((image, image), nearest)
+    for side, notes in ((local, 1), (nearest, 0)):
+        method = Dino(Backbones([load_model(name, num_classes=0, channels=1)]), {}, **SMALL)
+        method.fit_to([(1, image, image), (1, side, side)], torch.arange(6))
+        assert len(method.notes()) == notes
+        for note in method.notes():
+            assert f"crops of {local}x{local} as they are" in note
+            assert note.endswith(f"view.local_size {nearest}")
+    fixed = load_model(name.replace("true", "false"), num_classes=0, channels=1)
+    method = Dino(Backbones([fixed]), {}, **SMALL)
+    method.fit_to(shapes, torch.arange(6))
+    assert method.notes()[0].endswith("timm's transformers take smaller ones with dynamic_img_size=true")
 
 
 def test_crops_keep_their_share_where_a_network_enlarges_images():
@@ -680,8 +704,9 @@ def test_images_that_are_not_square():
         ("mokd-settings", 25),
         ("mokd-fashion", 24),
         ("mokd-terms", 21),
-        ("mokd-cifar10", 18),
-        ("mokd-cifar10-small", 21),
+        ("mokd-cifar10", 21),
+        ("mokd-imagenet", 12),
+        ("mokd-cifar10-small", 24),
         ("mokd-cifar10-cnns", 5),
         ("mokd-probes", 36),
         ("mokd-transfer", 24),

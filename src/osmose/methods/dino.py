@@ -121,6 +121,7 @@ class Dino(Method):
 
     def fit_to(self, shapes: Sequence[tuple[int, ...]], numbers: Tensor) -> None:
         seen = [looks(network, shapes) for network in self._networks]
+        self.sizes = [size for _, *size in shapes]
         self.maps = [first.is_map for first, *_ in seen]
         called = [network.name for network in self._networks]
         for number, network in enumerate(self._networks):
@@ -134,10 +135,15 @@ class Dino(Method):
 
     def notes(self) -> Sequence[str]:
         return [
-            f"{learner.branch.network.name} takes images of {'x'.join(map(str, look.size))} alone: local crops are enlarged, and "
-            "cost as much as global ones; timm's transformers take them as they are with dynamic_img_size=true"
+            f"{learner.branch.network.name} does not take local crops of {'x'.join(map(str, size))} as they are: "
+            f"they are enlarged to {'x'.join(map(str, look.size))}, and cost as much as global ones; "
+            + (
+                f"it takes those of view.local_size {look.nearest}"
+                if look.nearest
+                else "timm's transformers take smaller ones with dynamic_img_size=true"
+            )
             for learner in self.learners
-            for look in learner.branch.looks
+            for look, size in zip(learner.branch.looks, self.sizes, strict=True)
             if look.enlarged
         ]
 

@@ -33,6 +33,7 @@ class Look:
         layout: of the tokens that it makes of them.
         width: of the features.
         enlarged: whether its code does not take them in proportion, and they are brought to the size of global ones.
+        nearest: then the side of local crops nearest to theirs that it does take; None where there is none.
     """
 
     field: str
@@ -40,6 +41,7 @@ class Look:
     layout: Layout
     width: int
     enlarged: bool = False
+    nearest: int | None = None
 
     @property
     def is_map(self) -> bool:
@@ -218,13 +220,29 @@ def looks(network: Network, shapes: Sequence[tuple[int, ...]]) -> list[Look]:
     field = _field(network, shapes[0], own)
     first = _tried(network, field, shapes[0], own)
     found = [first]
-    for channels, high, wide in others:
+
+    def tried(shape: tuple[int, ...]) -> Look | None:
+        _, high, wide = shape
         wanted = (max(1, round(high * own[0] / height)), max(1, round(wide * own[1] / width)))
-        try:
-            found.append(_tried(network, field, (channels, high, wide), wanted))
-        except UserError:
-            found.append(replace(first, enlarged=True))
+        with suppress(UserError):
+            return _tried(network, field, shape, wanted)
+        return None
+
+    for channels, high, wide in others:
+        sides = sorted(
+            range(max(1, high - _NEAR), min(high + _NEAR, height - 1) + 1), key=lambda side: abs(side - high)
+        )
+        found.append(
+            tried((channels, high, wide))
+            or replace(
+                first, enlarged=True, nearest=next((side for side in sides if tried((channels, side, side))), None)
+            )
+        )
     return found
+
+
+_NEAR = 16
+"""How far a side of local crops is looked for that a network takes: half of the largest patches in use."""
 
 
 def _said(network: Network, shape: tuple[int, ...], size: tuple[int, int]) -> Outputs:

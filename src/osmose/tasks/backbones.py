@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -132,6 +133,8 @@ class BackboneTask(NetworkTask):
                 *notes,
                 f"{data.name} is without labels: nothing says how good the features are until some are given",
             ]
+        if find_spec("sklearn") is None:
+            notes.append("the report shows no map of the features: that needs the extra 'study'")
         return [*notes, f"the labels of {data.name} are read to evaluate, not to train"]
 
     def feed(self, loader: Loader, device: torch.device) -> LoaderFeed:
