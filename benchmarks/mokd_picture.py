@@ -16,8 +16,9 @@ from osmose.figures.canvas import canvas
 PAIR = ("resnet-s", "vit-s")
 METHODS = {
     "alone": "own MLP-Head (dino)", "cross-features": "and the other's MLP-Head", "self-both": "own MLP-Head and T-Head",
-    "without-search": "all but the search", "mokd": "all", "little-to-the-cnn": "all, little to the ResNet",
-    "little-to-the-transformer": "all, little to the ViT", "alone-longer": "own MLP-Head, twice as long",
+    "without-search": "all but L_ct", "search-of-the-code": "all, search of the code", "mokd": "all",
+    "little-to-the-cnn": "all, little to the ResNet", "little-to-the-transformer": "all, little to the ViT",
+    "little-to-both": "all, little to both", "alone-longer": "own MLP-Head, twice as long",
 }  # fmt: skip
 
 
@@ -25,7 +26,7 @@ def draw(studies: Sequence[Path], path: Path) -> None:
     """Of those of the methods that the studies have."""
     found = read(studies)[" + ".join(PAIR)]
     shown = {method: name for method, name in METHODS.items() if method in found}
-    with canvas(path, rows=1, columns=len(COLUMNS), size=(11, 2.8)) as axes:
+    with canvas(path, rows=1, columns=len(COLUMNS), size=(11, 3.2)) as axes:
         for place, (said, column) in zip(axes.flat, COLUMNS.items(), strict=True):
             for row, method in enumerate(shown):
                 seeds = of(found[method], column).values()

@@ -42,7 +42,7 @@ def main() -> None:
             both = {**common, "method": {"name": "mokd", **HEADS, **settings}}
             found = compare_steps(alone, both, options.pairs, lambda engine: None)
             rows.append({"networks": networks, "mokd": name, **found})
-    made_on = environment(make_fabric(recipe.Recipe(student="fresh:zoo:mlp-xs")))
+    made_on = environment(make_fabric(recipe.Recipe(student="fresh:zoo:mlp-xs", threads=1)))
     print(json.dumps({"rows": rows, "environment": made_on}, indent=2))
 
 
