@@ -23,9 +23,9 @@ def trained(key: str, request: Request) -> Network:
                 f"the run '{key}' has several students, {', '.join(several)}: name one, as file:{key}/{several[0]}"
             )
     if not path.exists():
-        there = sorted(place.name for place in path.parent.glob("*.safetensors"))
+        there = [str(place) for place in path.parent.glob("*.safetensors")]
         if there:
-            raise unknown(f"file in '{path.parent}'", path.name, there)
+            raise unknown("file", str(path), there)
         if (path.parent / "result.json").exists():
             raise UserError(
                 f"the run '{path.parent}' is finished, but its {path.name} is not kept here: delete that folder and make it again"
