@@ -10,6 +10,8 @@ import argparse
 import json
 from typing import Any
 
+import torch
+
 from osmose import recipe
 from osmose.engine.fabric import make_fabric
 from osmose.measure import environment
@@ -42,6 +44,7 @@ def main() -> None:
             both = {**common, "method": {"name": "mokd", **HEADS, **settings}}
             found = compare_steps(alone, both, options.pairs, lambda engine: None)
             rows.append({"networks": networks, "mokd": name, **found})
+    torch.set_num_threads(1)  # as the steps have it, by their recipes
     made_on = environment(make_fabric(recipe.Recipe(student="fresh:zoo:mlp-xs", threads=1)))
     print(json.dumps({"rows": rows, "environment": made_on}, indent=2))
 
