@@ -154,10 +154,6 @@ def test_methods_come_as_typed_objects():
          "key 'method.optimiser.lr' is empty: give it a value, or leave it out for its default"),
         ({"method": {"name": "mokd", "t_head_optimiser": {"momentum": 2}}},
          "key 'method.t_head_optimiser.momentum' is 2.0: set it to a number from 0 to below 1"),
-        ({"method": {"name": "dino", "cross_weights": [1, 1]}},
-         "unknown key 'method.cross_weights': known: method.centre_momentum, method.cnn_optimiser, method.mlp_head, "
-         "method.momentum, method.outputs, method.still_epochs, method.student_temperature, method.teacher_temperature, "
-         "method.transformer_optimiser"),
         ({"method": {"optimiser": {"plateau": 3}}},
          "key 'method.optimiser.plateau' is 3: expected a section with factor, patience, reductions"),
         ({"method": {"target": {"neutral": "maen"}}},

@@ -87,7 +87,7 @@ def test_mistakes(tmp_path):
             load_generator(name, **{"channels": 1, "image_size": (28, 28), **changes})
         return str(caught.value)
 
-    assert error("vea").startswith("unknown generator 'vea': did you mean 'vae'?")
+    assert error("veal").startswith("unknown generator 'veal': did you mean 'vae'?")
     assert error("fresh:van").startswith("unknown generator 'fresh:van': did you mean 'fresh:vae'?")
     assert "there is no file" in error(f"file:{tmp_path / 'none'}")
     fresh().save(tmp_path / "a.safetensors")

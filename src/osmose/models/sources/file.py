@@ -23,15 +23,16 @@ def trained(key: str, request: Request) -> Network:
                 f"the run '{key}' has several students, {', '.join(several)}: name one, as file:{key}/{several[0]}"
             )
     if not path.exists():
+        finished = (path.parent / "result.json").exists()
+        if Path(key).is_dir() and not finished:
+            raise UserError(f"the run '{key}' has no student.safetensors: let it finish, or name the file itself")
         there = [str(place) for place in path.parent.glob("*.safetensors")]
         if there:
             raise unknown("file", str(path), there)
-        if (path.parent / "result.json").exists():
+        if finished:
             raise UserError(
                 f"the run '{path.parent}' is finished, but its {path.name} is not kept here: delete that folder and make it again"
             )
-        if Path(key).is_dir():
-            raise UserError(f"the run '{key}' has no student.safetensors: let it finish, or name the file itself")
     return read(path, request.name)
 
 
