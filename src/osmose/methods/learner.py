@@ -215,29 +215,26 @@ def looks(network: Network, shapes: Sequence[tuple[int, ...]]) -> list[Look]:
         UserError: when it takes no global crops, or does not show how its tokens lie.
     """
     assert network.preprocessing is not None, "of images"
-    (_, height, width), *others = shapes
+    (channels, height, width), *others = shapes
     own = network.preprocessing.size or (height, width)
     field = _field(network, shapes[0], own)
     first = _tried(network, field, shapes[0], own)
     found = [first]
 
-    def tried(shape: tuple[int, ...]) -> Look | None:
-        _, high, wide = shape
+    def tried(high: int, wide: int) -> Look | None:
         wanted = (max(1, round(high * own[0] / height)), max(1, round(wide * own[1] / width)))
         with suppress(UserError):
-            return _tried(network, field, shape, wanted)
+            return _tried(network, field, (channels, high, wide), wanted)
         return None
 
-    for channels, high, wide in others:
-        sides = sorted(
-            range(max(1, high - _NEAR), min(high + _NEAR, height - 1) + 1), key=lambda side: abs(side - high)
-        )
-        found.append(
-            tried((channels, high, wide))
-            or replace(
-                first, enlarged=True, nearest=next((side for side in sides if tried((channels, side, side))), None)
+    for _, high, wide in others:
+        look = tried(high, wide)
+        if look is None:
+            near = sorted(
+                range(max(1, high - _NEAR), min(high + _NEAR, height - 1) + 1), key=lambda side: abs(side - high)
             )
-        )
+            look = replace(first, enlarged=True, nearest=next((side for side in near if tried(side, side)), None))
+        found.append(look)
     return found
 
 
