@@ -4,7 +4,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +351,21 @@ def test_a_folder_with_another_recipe_is_an_error_and_stays(tmp_path: Path) -> N
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@contextmanager
+def raised(number: int) -> Iterator[None]:
+    """Inside the block the signal's usual course is an error, which must come."""
+
+    def course(number: int, frame: Any) -> None:
+        raise InterruptedError(number)
+
+    before = signal.signal(number, course)
+    try:
+        with pytest.raises(InterruptedError):
+            yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_are_passed_to_the_runs_and_then_take_their_course(tmp_path: Path, number: signal.Signals) -> None:
     asked: list[str] = []
@@ -372,17 +388,33 @@ def test_signals_are_passed_to_the_runs_and_then_take_their_course(tmp_path: Pat
             ended.append(("wait", self.name))
             return 143
 
-    def course(number: int, frame: Any) -> None:
-        raise InterruptedError(number)
-
-    before = signal.signal(number, course)
-    try:
-        with pytest.raises(InterruptedError):
-            grid.run(PAIRS, tmp_path, command="", jobs=2, start=Endless)
-    finally:
-        signal.signal(number, before)
+    with raised(number):
+        grid.run(PAIRS, tmp_path, command="", jobs=2, start=Endless)
     first, second = names(PAIRS)[:2]
     assert ended == [("terminate", first), ("terminate", second), ("wait", first), ("wait", second)]
+
+
+def test_a_run_that_ends_well_after_the_signal_is_not_said_to_be_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class AtItsEnd:
+        def __init__(self, recipe: Recipe, folder: Path, lock: int) -> None:
+            self.recipe, self.folder = recipe, folder
+
+        def poll(self) -> int | None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return None
+
+        def terminate(self) -> None:
+            if self.folder.name == names(PAIRS)[0]:
+                finish(self.recipe, self.folder)
+
+        def wait(self) -> int:
+            return 0
+
+    with raised(signal.SIGTERM):
+        grid.run(PAIRS, tmp_path, command="", jobs=2, quiet=False, start=AtItsEnd)
+    assert "interrupted with 3 runs left; the same command goes on" in capsys.readouterr().err
 
 
 def test_a_study_waits_for_runs_that_a_killed_one_left_behind(
@@ -482,7 +514,8 @@ def products(runs: Path) -> dict[str, Any]:
 def test_a_terminated_study_goes_on_to_the_results_of_an_undisturbed_one(study_file: Path) -> None:
     values = yaml.safe_load(study_file.read_text())
     data = {"name": "fashion-mnist-mini", "fraction": 0.1}
-    values["base"] |= {"data": data, "epochs": 12, "checkpoint_every": 5}
+    # Long enough that the first run is not at its end when the second one writes a checkpoint.
+    values["base"] |= {"data": data, "epochs": 100, "checkpoint_every": 5}
     study_file.write_text(yaml.safe_dump(values))
     whole, cut = (study_file.parent / name / "runs" for name in ("whole", "cut"))
     subprocess.run(command(study_file, "whole"), check=True, timeout=300)

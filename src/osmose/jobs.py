@@ -142,6 +142,7 @@ def execute(
                 process.wait()
     number = asked()
     if number:
+        board.left -= sum(finished(folder / name) is not None for name in running)  # meanwhile
         board.message(f"interrupted with {board.left} runs left; the same command goes on")
         signal.raise_signal(number)
     return results, failed
