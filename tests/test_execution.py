@@ -591,6 +591,24 @@ def test_without_a_heldout_part_nothing_is_chosen(execute, tmp_path):
     assert not (tmp_path / "run" / "student-chosen.safetensors").exists()
 
 
+def test_batch_normalisation_of_a_single_value_is_a_mistake_and_other_errors_are_not(execute, monkeypatch, tmp_path):
+    single = {
+        "student": "fresh:zoo:resnet-s", "teacher": None, "method": {"name": "dino", "outputs": 16}, "batch_size": 1,
+        "view": {"globals": 1, "locals": 1},
+    }  # fmt: skip
+    with pytest.raises(
+        UserError, match="a micro-batch is one sample whose map is one place: raise batch_size, or lower"
+    ):
+        execute(tmp_path / "one", **single)
+
+    def broken(*_):
+        raise ValueError("another")
+
+    monkeypatch.setattr("osmose.engine.loop.Engine.fit", broken)
+    with pytest.raises(ValueError, match="another"):
+        execute(tmp_path / "other", **single)
+
+
 def test_bf16_mixed_is_autocast_around_the_student_alone(execute, tmp_path, grey):
     """Against a loop by hand: the student in autocast, the teacher, the loss and all weights in float32."""
     result = execute(tmp_path / "run", precision="bf16-mixed", view={"flip": 0.0}, epochs=1, method=KL_ALONE)

@@ -60,7 +60,8 @@ def transfer(
     on other data the defaults are the papers'.
 
     Args:
-        student: a model's name or a module, which is left as it is: the result holds a trained copy; for method mokd two of them.
+        student: a model's name or a module, which is left as it is: the result holds a trained copy; several for methods that
+            train networks side by side: mokd two, mutual two or more, dino any number.
         teacher: the same, or several.
         data: a data set by name or path.
         output: the run's folder; by default one under runs/ named after the recipe.

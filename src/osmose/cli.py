@@ -211,7 +211,7 @@ def _model_flags(parser: argparse.ArgumentParser) -> None:
         "--student",
         nargs="+",
         metavar="MODEL",
-        help="the same; fresh:zoo:NAME for new weights, head:... for a new head; two for method mokd",
+        help="the same; fresh:zoo:NAME for new weights, head:... for a new head; several for methods mokd, mutual and dino",
     )
     parser.add_argument("--data", metavar="DATA", help="a data set, for example parquet:DIR; see `osmose show data`")
     parser.add_argument("--method", metavar="NAME", help="see `osmose show methods`")

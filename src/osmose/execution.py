@@ -104,6 +104,13 @@ def execute(
                 ", lower data.length, or set method.checkpoint_activations" if recipe.is_text else ""
             )
             raise UserError(f"the GPU's memory is too small for a micro-batch ({first_line(error)}): {cure}") from None
+        except ValueError as error:
+            if not str(error).startswith("Expected more than 1 value per channel"):  # torch's batch normalisation
+                raise
+            raise UserError(
+                "batch normalisation needs more than one value of a channel, and a micro-batch is one sample whose map is one "
+                "place: raise batch_size, or lower accumulate"
+            ) from None
         student = _student(engine.method)
         if recipe.sharded:
             student = _gathered(student, task)

@@ -119,6 +119,13 @@ def test_blur_is_a_convolution_with_each_images_gaussian():
         torch.testing.assert_close(blurred, wanted, rtol=0, atol=1e-6)
 
 
+def test_only_images_that_are_blurred_cost_a_blur(images, monkeypatch):
+    blurred, blur = [], px.blur
+    monkeypatch.setattr(px, "blur", lambda pixels, kernels: blurred.append(len(pixels)) or blur(pixels, kernels))
+    Crops(**{**PLAIN, "blur": (1.0, 0.0, 0.0)})(images, INDEX, 0)
+    assert blurred == [64, 0], "every first global crop, and no local one"
+
+
 def _half(sigma):
     weights = torch.exp(-(torch.arange(7.0) ** 2) / (2 * sigma**2))
     return weights / (weights[0] + 2 * weights[1:].sum())

@@ -248,6 +248,12 @@ def test_few_points_have_no_map():
     assert feature_map(torch.randn(2, 5)) is None
 
 
+@pytest.mark.parametrize("features", [torch.ones(40, 8), torch.full((40, 8), 0.3), torch.randn(40, 1)])
+def test_features_that_nothing_can_be_made_of_have_no_map(features):
+    """Those of a collapsed network end t-SNE's own start with a fault of the process."""
+    assert feature_map(features) is None
+
+
 def test_a_map_keeps_neighbours_together():
     pytest.importorskip("sklearn")
     points, labels = clouds(90, 0, width=8)

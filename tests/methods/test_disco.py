@@ -69,15 +69,14 @@ def test_the_loss_sample_by_sample():
 def test_the_twin_follows_and_its_embeddings_queue_up():
     method = build(momentum=0.9)
     learner = method.learner
-    for parameter in learner.network.parameters():
+    for parameter in learner.trained():
         parameter.data += 1.0
     before = copy.deepcopy(learner)
     method(batch(), CLOCK)
     method.after_step(CLOCK)
-    for slow, was, fast in zip(
-        learner.twin.parameters(), before.twin.parameters(), learner.network.parameters(), strict=True
-    ):
-        torch.testing.assert_close(slow, 0.9 * was + 0.1 * fast)
+    slow, was = ([*one.twin.parameters(), *one.twin_projection.parameters()] for one in (learner, before))
+    for one, two, fast in zip(slow, was, learner.trained(), strict=True):
+        torch.testing.assert_close(one, 0.9 * two + 0.1 * fast)
     keys = F.normalize(before.twin_projection(before.twin(batch().crops[0][1]).features), dim=-1)
     torch.testing.assert_close(learner.queue.rows, keys[[1, 2, 3, 4, 5]], rtol=1e-4, atol=1e-5)
 

@@ -208,19 +208,14 @@ def test_a_networks_loss_does_not_reach_the_other_nor_any_twin(search, number):
     method = moved(build(search=search))
     for parameter in method.parameters():
         parameter.requires_grad_(True)  # twins too: what they say is given without gradients
-    alone = sum(_losses(method, number).values())
+    found, losses = [], method.losses
+    method.losses = lambda *given: found.append(losses(*given)) or found[-1]
+    method(batch(), CLOCK)
+    alone = sum(weight * loss for weight, loss in found[number].values())
     branch, other = (list(method.learners[one].branch.parameters()) for one in (number, 1 - number))
     twins = [p for learner in method.learners for p in learner.twin.parameters()]
     assert any(one is not None for one in torch.autograd.grad(alone, branch, allow_unused=True, retain_graph=True))
     assert all(one is None for one in torch.autograd.grad(alone, [*other, *twins], allow_unused=True))
-
-
-def _losses(method, number):
-    said = [learner.branch(batch().crops) for learner in method.learners]
-    with torch.no_grad():
-        heard = [learner.twin(batch().crops[:1]) for learner in method.learners]
-    own = method.own_targets(number, heard[number], CLOCK)
-    return {name: weight * loss for name, (weight, loss) in method.losses(number, own, said, heard, CLOCK).items()}
 
 
 def test_centres_and_twins_after_a_step():
@@ -249,6 +244,27 @@ def test_centres_and_twins_after_a_step():
         ):
             torch.testing.assert_close(twin, momentum * was + (1 - momentum) * branch, rtol=1e-5, atol=1e-6)
         assert not learner.sums.any()
+
+
+def test_a_t_head_sees_no_token_in_front():
+    """Of a transformer with a class token the places, and what its classifier would read is the class token."""
+    if find_spec("timm") is None:
+        pytest.skip("needs the extra 'vision'")
+    name = "fresh:timm:test_vit,img_size=12,patch_size=4,dynamic_img_size=true"
+    vit = load_model(name, num_classes=0, channels=1)
+    method = Mokd(Backbones([vit, network("cnn-xs")]), {}, **SMALL, t_head=T_HEAD)
+    method.fit_to([(1, 12, 12), (1, 8, 8)], torch.arange(6))
+    assert method.maps == [False, True]
+    branch = method.learners[0].branch
+    said = branch(batch().crops)
+    scores = []
+    for crops, seen, places in zip(batch().crops, said.seen, (9, 4), strict=True):
+        tokens = vit.body.forward_features(vit.prepare(crops.flatten(0, 1), size=tuple(crops.shape[-2:])))
+        assert tokens.shape[1] == 1 + places
+        torch.testing.assert_close(seen.tokens, tokens[:, 1:])
+        torch.testing.assert_close(seen.features, tokens[:, 0])
+        scores.append(t_scores(branch.t_head, tokens[:, 1:]).unflatten(0, (len(crops), -1)))
+    torch.testing.assert_close(said.tokens, torch.cat(scores), rtol=1e-4, atol=1e-5)
 
 
 def test_the_product_is_the_twin_whose_statistics_are_its_own():
@@ -600,6 +616,18 @@ def test_what_a_twin_told_is_the_information_of_its_answers_about_samples(answer
     assert learner.follow(1.0, 0.0).tolist() == pytest.approx([told, 0], abs=1e-6)
 
 
+def test_a_step_of_single_samples_tells_as_much_as_one_of_all():
+    """Each micro-batch tells nothing of its one sample, and the four together tell them apart."""
+    learner = build(outputs=4).learners[0]
+    for answer in torch.eye(4):
+        parts = learner.count({"mlp": answer.view(1, 1, 4), "tokens": torch.full((1, 1, 4), 0.25)})
+        assert parts["twin/told"] == 0
+        learner.gather("mlp", torch.zeros(1, 1, 4))
+    assert learner.follow(1.0, 0.0).tolist() == pytest.approx([math.log(4), 0], abs=1e-6)
+    assert not learner.answers.any()
+    assert not learner.counted.any()
+
+
 def test_a_t_head_is_judged_after_its_own_warm_up():
     """That of a network with feature maps has an optimiser of its own."""
     short = replace(CNN, warmup_epochs=0)
@@ -667,6 +695,9 @@ def test_the_side_of_local_crops_that_a_network_takes_is_named(image, local, pat
     method = Dino(Backbones([fixed]), {}, **SMALL)
     method.fit_to(shapes, torch.arange(6))
     assert method.notes()[0].endswith("timm's transformers take smaller ones with dynamic_img_size=true")
+    other = Dino(Backbones([network("mixer-s,patch=1")]), {}, **SMALL)
+    other.fit_to([(1, 12, 12), (1, 8, 8)], torch.arange(6))
+    assert other.notes()[0].endswith("; another network may take any size, as CNNs do")
 
 
 def test_crops_keep_their_share_where_a_network_enlarges_images():
@@ -852,6 +883,10 @@ def test_bfloat16_leaves_scores_and_losses_wide():
     with torch.autocast("cpu", torch.bfloat16):
         mixed = method(batch(), CLOCK)
         said = method.learners[0].branch(batch().crops)
+        wide = [
+            method.learners[0].branch.t_head._positions(look.layout).dtype for look in method.learners[0].branch.looks
+        ]
+    assert wide == [torch.float32] * 2, "of local crops too, whose positions are interpolated"
     assert said.seen[0].tokens.dtype == torch.bfloat16
     assert said.mlp.dtype == said.tokens.dtype == mixed.loss.dtype == torch.float32
     torch.testing.assert_close(mixed.loss, plain.loss, rtol=0.05, atol=0)

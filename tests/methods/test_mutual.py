@@ -1,5 +1,6 @@
 """Mutual contrastive learning against its loss written out, and what a stopped run keeps."""
 
+import copy
 import os
 import signal
 
@@ -85,6 +86,24 @@ def test_without_each_other_it_is_contrast_alone():
     method.zero_grad()
     method(batch(), CLOCK).loss.backward()
     torch.testing.assert_close(first.projection[2].weight.grad, own)
+
+
+@pytest.mark.parametrize("names", [("cnn-xs", "vit-m"), ("vit-m", "cnn-xs")])
+def test_every_twin_follows_its_own_network_and_queues_its_own_keys(names):
+    method = build(names, momentum=0.9, queue=4)
+    for learner in method.learners:
+        for parameter in learner.trained():
+            parameter.data += 0.1
+    before = copy.deepcopy(method)
+    method(batch(), CLOCK)
+    method.after_step(CLOCK)
+    for learner, old in zip(method.learners, before.learners, strict=True):
+        slow, was = ([*one.twin.parameters(), *one.twin_projection.parameters()] for one in (learner, old))
+        for one, two, fast in zip(slow, was, learner.trained(), strict=True):
+            torch.testing.assert_close(one, 0.9 * two + 0.1 * fast)
+        old.eval()  # these twins have no batch normalisation, and their dropout is off in training too
+        keys = F.normalize(old.twin_projection(old.twin(batch().crops[0][1]).features), dim=-1)
+        torch.testing.assert_close(learner.queue.rows, keys[2:], rtol=1e-4, atol=1e-5)
 
 
 RUN = {

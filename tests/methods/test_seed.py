@@ -76,6 +76,14 @@ def test_a_new_queue_has_unit_rows():
     assert torch.allclose(F.normalize(build().queue.rows, dim=-1), build().queue.rows)
 
 
+def test_the_teachers_features_queue_up():
+    method = build()
+    method(Batch(torch.arange(6), 0, X, None), CLOCK)
+    method.after_step(CLOCK)
+    theirs = F.normalize(method.teacher.network.eval()(X).features, dim=-1)
+    torch.testing.assert_close(method.queue.rows, theirs[1:], rtol=1e-4, atol=1e-5)
+
+
 RUN = {
     "epochs": 2, "batch_size": 40, "threads": 1, "log_every": 3, "student": "fresh:zoo:cnn-s", "teacher": "fresh:zoo:vit-xs",
     "method": {"name": "seed", "queue": 100},

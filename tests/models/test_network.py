@@ -117,6 +117,12 @@ def test_zoo_network_shows_logits_features_and_tokens(name):
 
 
 @pytest.mark.skipif(find_spec("timm") is None, reason="needs the extra 'vision'")
+def test_a_body_that_cannot_be_asked_for_the_classifier_it_was_made_without():
+    network = load_model("fresh:timm:efficientvit_m0", num_classes=0).eval()
+    assert network(torch.rand(2, 3, 64, 64)).features.shape == (2, network.body.num_features)
+
+
+@pytest.mark.skipif(find_spec("timm") is None, reason="needs the extra 'vision'")
 @pytest.mark.parametrize(
     ("name", "options", "tokens", "single"),
     [

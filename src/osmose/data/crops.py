@@ -129,7 +129,7 @@ class Crops:
         """The crops of these numbers and one size, all in one pass: float32 [numbers, B, C, h, w]."""
         index = index.to(images.device)
         draws = torch.arange(_DRAWS, device=index.device)[:, None, None]
-        crops = torch.tensor(list(numbers), device=index.device)[:, None]
+        crops = torch.arange(numbers.start, numbers.stop, device=index.device)[:, None]
         hashed = counter_hash(self.seed, index, view, draws + crops * _DRAWS).flatten(1)
         flip, top, left, area, aspect, colour, bright, contrast, saturation, hue, gray, blur, sigma, solar, *_ = hashed
         images = images.repeat(len(numbers), 1, 1, 1)
@@ -150,7 +150,7 @@ class Crops:
             x = torch.where(each(chance(gray, self.grayscale)), px.luma(x), x)
         if any(self.blur):
             kernels = _kernels(*self.blur_sigma, x.device)[below(sigma, _SIGMAS)]
-            x = torch.where(each(self._chances(blur, self.blur, numbers)), px.blur(x, kernels), x)
+            x = _blurred(x, kernels, self._chances(blur, self.blur, numbers))
         if any(self.solarize):
             x = torch.where(each(self._chances(solar, self.solarize, numbers)), px.solarize(x), x)
         return x.unflatten(0, (len(numbers), -1))
@@ -160,6 +160,14 @@ class Crops:
         which = [0 if number == 0 else 1 if number < self.globals else 2 for number in numbers]
         rows = hashed.view(len(which), -1)
         return torch.cat([chance(row, probabilities[one]) for row, one in zip(rows, which, strict=True)])
+
+
+def _blurred(x: Tensor, kernels: Tensor, on: Tensor) -> Tensor:
+    """Those images blurred that are `on` [B]."""
+    if x.is_cuda:  # to know which they are the host would have to wait
+        return torch.where(each(on), px.blur(x, kernels), x)
+    rows = on.nonzero().flatten()
+    return x.index_copy(0, rows, px.blur(x[rows], kernels[rows]))
 
 
 @dataclass(frozen=True, kw_only=True)

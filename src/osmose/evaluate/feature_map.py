@@ -8,8 +8,12 @@ _FEW = 10
 
 
 def feature_map(features: Tensor) -> Tensor | None:
-    """Places [n, 2] of features [n, D] in which neighbours stay neighbours; None of few, or without scikit-learn."""
-    if len(features) < _FEW:
+    """Places [n, 2] of features [n, D] in which neighbours stay neighbours.
+
+    None of few samples, without scikit-learn, and where there is nothing to lay out: of one feature, or of samples that are
+    all alike, as a collapsed network has them.
+    """
+    if len(features) < _FEW or features.shape[1] < 2 or (features == features[0]).all():
         return None
     try:
         from sklearn.manifold import TSNE

@@ -19,6 +19,7 @@ from osmose.losses import view_pairs
 from osmose.methods.heads import MLPHead, MLPOutputs, TOutputs
 from osmose.methods.learner import WATCHED, Branch, Learner, Look, Said, looks
 from osmose.models.backbones import Backbones
+from osmose.models.network import Network
 from osmose.processes import stop
 from osmose.random import stream
 from osmose.signals import Frozen
@@ -137,11 +138,7 @@ class Dino(Method):
         return [
             f"{learner.branch.network.name} does not take local crops of {'x'.join(map(str, size))} as they are: "
             f"they are enlarged to {'x'.join(map(str, look.size))}, and cost as much as global ones; "
-            + (
-                f"it takes those of view.local_size {look.nearest}"
-                if look.nearest
-                else "timm's transformers take smaller ones with dynamic_img_size=true"
-            )
+            + _cure(learner.branch.network, look)
             for learner in self.learners
             for look, size in zip(learner.branch.looks, self.sizes, strict=True)
             if look.enlarged
@@ -268,6 +265,15 @@ class Dino(Method):
 
     def products(self) -> dict[str, Backbones]:
         return {"student": Backbones([learner.twin.network for learner in self.learners])}
+
+
+def _cure(network: Network, look: Look) -> str:
+    """What spares enlarging local crops."""
+    if look.nearest:
+        return f"it takes those of view.local_size {look.nearest}"
+    if hasattr(network.body, "dynamic_img_size"):
+        return "timm's transformers take smaller ones with dynamic_img_size=true"
+    return "another network may take any size, as CNNs do"
 
 
 _NOTHING = 1e-4

@@ -125,6 +125,7 @@ class Learner(nn.Module):
 
     centres: Tensor
     sums: Tensor
+    answers: Tensor
     counted: Tensor
 
     def __init__(self, branch: Branch, outputs: int, name: str) -> None:
@@ -132,8 +133,10 @@ class Learner(nn.Module):
         self.branch, self.name = branch, name
         self.twin = copy.deepcopy(branch).requires_grad_(False)
         self.register_buffer("centres", torch.zeros(len(HEADS), outputs))
-        # Of the micro-batches since the last step: raw scores of each head; how many they were, and what each watched head told.
+        # Of the micro-batches since the last step: raw scores of each head; of the watched ones the mean answers; how many they
+        # were, and the watched heads' mean entropies.
         self.register_buffer("sums", torch.zeros(len(HEADS), outputs), persistent=False)
+        self.register_buffer("answers", torch.zeros(len(WATCHED), outputs), persistent=False)
         self.register_buffer("counted", torch.zeros(1 + len(WATCHED)), persistent=False)
 
     def train(self, mode: bool = True) -> "Learner":
@@ -157,18 +160,18 @@ class Learner(nn.Module):
         """Count a micro-batch, whose samples the twin answered through its heads with `targets` [G, B, K].
 
         Returns:
-            In nats "twin/entropy", the mean entropy of an answer, and "twin/told", what answers have told of samples: the entropy
-            of the mean answer less that, which is 0 when all samples are answered alike. Of the T-Head, "twin/entropy-tokens" and
-            "twin/told-tokens".
+            In nats "twin/entropy", the mean entropy of an answer, and "twin/told", what answers have told of this micro-batch's
+            samples: the entropy of the mean answer less that, which is 0 when all samples are answered alike. Of the T-Head,
+            "twin/entropy-tokens" and "twin/told-tokens".
         """
         parts: dict[str, Tensor] = {}
         self.counted[0] += 1
         for head, target in targets.items():
-            entropy = torch.special.entr(target).sum(-1).mean()
-            told = (torch.special.entr(target.mean((0, 1))).sum() - entropy).clamp(min=0)
-            self.counted[1 + WATCHED.index(head)] += told
+            answer, entropy = target.mean((0, 1)), torch.special.entr(target).sum(-1).mean()
+            self.answers[WATCHED.index(head)] += answer
+            self.counted[1 + WATCHED.index(head)] += entropy
             named = "" if head == "mlp" else f"-{head}"
-            parts |= {f"twin/entropy{named}": entropy, f"twin/told{named}": told}
+            parts |= {f"twin/entropy{named}": entropy, f"twin/told{named}": _told(answer, entropy)}
         return parts
 
     @torch.no_grad()
@@ -180,16 +183,23 @@ class Learner(nn.Module):
             centre_momentum: share of the centres that stays.
 
         Returns:
-            What answers told in the step, of each watched head.
+            What answers told of the step's samples, of each watched head.
         """
         twin: list[Tensor] = [*self.twin.parameters()]
         torch._foreach_lerp_(twin, [*self.branch.parameters()], 1 - momentum)
-        gathered = all_reduce(torch.cat([self.counted, self.sums.flatten()]), "sum")
-        count, told, sums = gathered.split([1, len(WATCHED), self.sums.numel()])
+        kept = [self.counted, self.sums, self.answers]
+        gathered = all_reduce(torch.cat([one.flatten() for one in kept]), "sum")
+        counted, sums, answers = gathered.split([one.numel() for one in kept])
+        count, entropies = counted[0], counted[1:]
         self.centres.lerp_(sums.view_as(self.sums) / count, 1 - centre_momentum)
-        self.sums.zero_()
-        self.counted.zero_()
-        return told / count
+        for one in kept:
+            one.zero_()
+        return _told(answers.view_as(self.answers) / count, entropies / count)
+
+
+def _told(answer: Tensor, entropy: Tensor) -> Tensor:
+    """What answers tell of samples, in nats, by the mean answer [..., K] and the mean of their entropies [...]."""
+    return (torch.special.entr(answer).sum(-1) - entropy).clamp(min=0)
 
 
 def only_batch_norm_trains(twin: nn.Module, mode: bool) -> None:

@@ -1,5 +1,6 @@
 """Two self-supervised networks that teach each other: multi-mode online knowledge distillation (MOKD, CVPR 2023)."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -36,8 +37,8 @@ class Mokd(Dino):
         mlp_head: the head behind features.
         t_head: the head behind tokens; none leaves L_st and L_ct out.
         search: how a T-Head is asked: "paper", for each pair of global crops, by the projected mean of the tokens, the answer
-            centred; "code", as in the public code, for each local crop on the first global one, by a transformer's own features,
-            without a centre; "none", not at all.
+            centred; "code", as in the public code, for each local crop on the first global one, without a centre, and for a
+            transformer as wide as the T-Heads by its own features; "none", not at all.
         student_temperature: T.
         teacher_temperature: T'.
         momentum: share of the twins that stays in a step, at the start; it goes to 1 on a cosine.
@@ -173,14 +174,14 @@ class Mokd(Dino):
         with torch.no_grad():
             queries = head.query(mine.tokens).unflatten(0, (count, -1))
         keys = foreign.tokens.unflatten(0, (count, -1))
-        pairs = [(a, b) for a in range(count) for b in range(count) if a != b]
-        asking, asked = (torch.tensor(side, device=keys.device) for side in zip(*pairs, strict=True))
-        raw = self._asked(number, queries[asking].flatten(0, 1), keys[asked].flatten(0, 1), foreign.layout)
-        raw = raw.unflatten(0, (len(pairs), -1))
+        pairs = list(itertools.permutations(range(count), 2))
+        asking = torch.cat([queries[a] for a, _ in pairs])
+        asked = torch.cat([keys[b] for _, b in pairs])
+        raw = self._asked(number, asking, asked, foreign.layout).unflatten(0, (len(pairs), -1))
         learner.gather("search", raw)
         target = learner.target("search", raw, self.teacher_temperature.at(clock, cnn=False))
         assert ours.tokens is not None
-        return ours.tokens[asking], target
+        return torch.stack([ours.tokens[a] for a, _ in pairs]), target
 
     def _by_locals(self, number: int, ours: Said, theirs: Said, clock: Clock) -> tuple[Tensor, Tensor]:
         """The public code's form: every local crop asks of the first global one, and its own scores learn the answer."""

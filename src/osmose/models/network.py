@@ -103,7 +103,8 @@ class Network(Predictor):
         if self._staged:
             # A lone linear classifier gives the logits from the features; two heads, convolutions, VOLO's auxiliary
             # head do not.
-            self._direct = isinstance(self.body.get_classifier(), nn.Linear) and not getattr(body, "aux_head", None)
+            lone = num_classes > 0 and not getattr(body, "aux_head", None)
+            self._direct = lone and isinstance(self.body.get_classifier(), nn.Linear)
         else:
             self._head_name = last_linear(body) if num_classes else ""
             self._seen: Tensor | None = None

@@ -15,7 +15,10 @@ def resized_positions(positions: Tensor, grid: tuple[int, int], to: tuple[int, i
         grid: their height and width.
         to: height and width of the grid that is wanted.
     """
-    return positions if grid == to else _weights(grid, to, positions.device) @ positions
+    if grid == to:
+        return positions
+    with torch.autocast(positions.device.type, enabled=False):  # as wide as those of their own grid
+        return _weights(grid, to, positions.device) @ positions
 
 
 @cache

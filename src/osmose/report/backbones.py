@@ -15,7 +15,7 @@ def feature_tiles(numbers: Mapping[str, Any]) -> list[Tile]:
     for role, found in numbers.get("networks", {}).items():
         for key, name in (("neighbours", "by neighbours"), ("probe", "by a linear classifier")):
             before, after = found[f"{key}_before"], found[f"{key}_after"]
-            tone = "gained" if after > before else "lost"
+            tone = "gained" if after > before else "lost" if after < before else ""
             tiles.append(Tile(f"{role} {name}, {before:.1f} % before", f"{after:.2f} %", tone))
     if "agreement_after" in numbers:
         tiles.append(Tile("neighbours agree", f"{numbers['agreement_after']:.1f} %"))
@@ -24,8 +24,18 @@ def feature_tiles(numbers: Mapping[str, Any]) -> list[Tile]:
 
 def feature_table(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows: for each network the accuracies that are read from its features, before and after."""
-    columns = ["", "20 neighbours, before", "after", "10 neighbours", "linear classifier, before", "after"]
-    keys = ("neighbours_before", "neighbours_after", "neighbours_10_after", "probe_before", "probe_after")
+    columns = [
+        "",
+        "20 neighbours, before",
+        "after",
+        "10 neighbours",
+        "30 neighbours",
+        "linear classifier, before",
+        "after",
+    ]
+    keys = (
+        "neighbours_before", "neighbours_after", "neighbours_10_after", "neighbours_30_after", "probe_before", "probe_after",
+    )  # fmt: skip
     rows = [
         [role, *(f"{found[key]:.2f} %" for key in keys)]
         for role, found in numbers.get("networks", {}).items()
