@@ -737,7 +737,7 @@ def test_images_that_are_not_square():
         ("mokd-terms", 21),
         ("mokd-cifar10", 21),
         ("mokd-imagenet", 12),
-        ("mokd-cifar10-small", 24),
+        ("mokd-cifar10-small", 30),
         ("mokd-cifar10-cnns", 5),
         ("mokd-probes", 36),
         ("mokd-transfer", 24),
