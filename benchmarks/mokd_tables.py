@@ -2,11 +2,13 @@
 
     python benchmarks/mokd_tables.py results/mokd-fashion --agreement mokd
     python benchmarks/mokd_tables.py results/mokd-fashion results/mokd-terms --less mokd
+    python benchmarks/mokd_tables.py results/mokd-cifar10-small --apart self-both
 
 Means over seeds of the test part, ± standard deviation; of differences to a method the 95 % interval, paired over the seeds that
 both have. Agreement: the share of test images for which the neighbours of two networks vote alike; its control is each network
 of a pair beside partners of other methods, of which that is the fair one whose accuracy is nearest to its own partner's. For it
-the runs' weights must be there still.
+the runs' weights must be there still. Apart: a method in which networks do not hear each other; a network of one name and place
+among those of its name is then the same beside any partner, so that its runs are compared with those of all pairs.
 """
 
 import argparse
@@ -89,6 +91,26 @@ def agreement(pair: str, methods: dict[str, Runs], asked_of: str) -> None:
             print(f"| {name} ({number}) of {pair} | {' | '.join(cells)} |")
 
 
+def whose(pair: str) -> list[tuple[str, int]]:
+    """Of both networks of a pair the name, and how many before it have that name."""
+    names = pair.split(" + ")
+    return [(name, names[:place].count(name)) for place, name in enumerate(names)]
+
+
+def apart(pairs: Mapping[str, Mapping[str, Runs]], method: str) -> None:
+    """A row a network and other method: its accuracies less those by a method in which it does not hear its partner."""
+    for said, key in READ.items():
+        own: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+        for pair, methods in pairs.items():
+            for number, network in enumerate(whose(pair), start=1):
+                own[network] |= of(methods.get(method, {}), f"networks_student{number}_{key}")
+        for pair, methods in pairs.items():
+            for number, network in enumerate(whose(pair), start=1):
+                for other in (one for one in methods if one != method):
+                    less = difference(of(methods[other], f"networks_student{number}_{key}"), own[network])
+                    print(f"| {network[0]} ({number}) of {pair} | {said} | {other} | {less} |")
+
+
 def distances(pair: str, methods: dict[str, Runs]) -> None:
     """A row a network and method: the mean distance that each layer attends over."""
     for number, name in enumerate(pair.split(" + "), start=1):
@@ -114,11 +136,11 @@ def read(folders: Iterable[Path]) -> dict[str, dict[str, Runs]]:
     return pairs
 
 
-def main(folders: Sequence[Path], base: str, asked_of: Sequence[str]) -> None:
+def main(folders: Sequence[Path], base: str, asked_of: Sequence[str], deaf: str | None = None) -> None:
     """Print the tables as Markdown."""
     pairs = read(folders)
     methods = {method for found in pairs.values() for method in found}
-    for name in (base, *asked_of):
+    for name in (base, *asked_of, *([deaf] if deaf else [])):
         if name not in methods:
             sys.exit(f"there is no method {name}: give one of {', '.join(sorted(methods))}")
     print(f"| pair | method | seeds | {' | '.join(f'{column}; less {base}' for column in COLUMNS)} |")
@@ -128,6 +150,9 @@ def main(folders: Sequence[Path], base: str, asked_of: Sequence[str]) -> None:
     print("\n| network | method | pixels, layer by layer |\n| --- | --- | --- |")
     for pair, found in pairs.items():
         distances(pair, found)
+    if deaf:
+        print(f"\n| network | read by | method | less {deaf} |\n| --- | --- | --- | ---: |")
+        apart(pairs, deaf)
     if asked_of:
         columns = (
             "network | partner from | its accuracy | agreement | its own partner's less this | that method's own two"
@@ -145,5 +170,6 @@ if __name__ == "__main__":
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--less", default="alone")
     parser.add_argument("--agreement", nargs="*", default=())
+    parser.add_argument("--apart", metavar="METHOD")
     options = parser.parse_args()
-    main(options.folders, options.less, options.agreement)
+    main(options.folders, options.less, options.agreement, options.apart)

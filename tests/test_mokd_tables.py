@@ -35,6 +35,25 @@ def test_gains_are_paired_over_seeds(tables, capsys):
     assert alone.startswith("| one + two | alone | 3 | 71.00 ± 10.00 | 71.00")
 
 
+def test_a_network_that_hears_nobody_is_the_same_beside_any_partner(tables, capsys):
+    """The first `b` of a pair counts for that beside an `a`; of differences 5, 6, 7 and of 1, 0, -1 the interval is 2.48 wide."""
+    pairs = {
+        "a + b": {"mokd": runs(5.0, 7.0, 9.0), "deaf": runs(0.0)},
+        "b + b": {"mokd": runs(2.0, 2.0, 2.0), "deaf": runs(1.0, 2.0, 3.0)},
+    }
+    tables.apart(pairs, "deaf")
+    said = capsys.readouterr().out.splitlines()
+    for network, less in (
+        ("a (1) of a + b", ""),
+        ("b (2) of a + b", "+6.00 (+3.52 to +8.48)"),
+        ("b (1) of b + b", "+0.00 (-2.48 to +2.48)"),
+        ("b (2) of b + b", "+0.00 (-2.48 to +2.48)"),
+    ):
+        for read in ("neighbours", "linear"):
+            assert f"| {network} | {read} | mokd | {less} |" in said
+    assert len(said) == 8
+
+
 def test_layers_that_a_network_does_not_have_are_left_out(tables, capsys):
     tables.distances("one", {"alone": runs(3.0, 5.0)})
     assert capsys.readouterr().out == "| one (1) of one | alone | 4.00 ± 1.41 |\n"
