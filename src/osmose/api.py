@@ -173,13 +173,14 @@ def study(
     return numbers
 
 
-def estimate(recipe: Mapping[str, Any]) -> Numbers:
+def estimate(recipe: Mapping[str, Any], *, quiet: bool = True) -> Numbers:
     """Time, disk and memory that a recipe would take, from a few steps that are thrown away.
 
     Stages that use an earlier stage's product cannot be tried before it exists and are left out.
 
     Args:
         recipe: plain values.
+        quiet: do not say what a run would note.
 
     Returns:
         {"stages": {name: numbers of `osmose.execution.estimate`}}.
@@ -191,7 +192,7 @@ def estimate(recipe: Mapping[str, Any]) -> Numbers:
     for name, stage in recipes.stages(recipe).items():
         resolved = recipes.resolve(stage)
         if not any(map(recipes.product, (*resolved.students, *resolved.roles.values()))):
-            found[name] = execution.estimate(resolved)
+            found[name] = execution.estimate(resolved, quiet=quiet)
     return {"stages": found}
 
 

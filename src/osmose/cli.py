@@ -205,11 +205,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--teacher", nargs="+", metavar="MODEL", help="zoo:NAME, timm:NAME, file:PATH; several for target partition"
+        "--teacher",
+        nargs="+",
+        action="extend",
+        metavar="MODEL",
+        help="zoo:NAME, timm:NAME, file:PATH; several for target partition",
     )
     parser.add_argument(
         "--student",
         nargs="+",
+        action="extend",
         metavar="MODEL",
         help="the same; fresh:zoo:NAME for new weights, head:... for a new head; several for methods mokd, mutual and dino",
     )
@@ -309,7 +314,7 @@ def _execute(options: argparse.Namespace, values: dict[str, Any]) -> int:
 
     try:
         if options.dry_run:
-            numbers, show = api.estimate(values), _show_estimate
+            numbers, show = api.estimate(values, quiet=False), _show_estimate
         else:
             result = api.run(values, output=options.output, fresh=options.fresh, quiet=False)
             numbers, show = {**result.numbers, "folder": str(result.folder)}, _show_result
@@ -582,8 +587,9 @@ def _show_comparison(numbers: dict[str, Any]) -> None:
     print()
     _show_rows(rows)
     print(
-        f"percent of {numbers['samples']} samples, part {numbers['part']}; entropy in nats, evenly spread over classes "
-        f"{numbers['uniform_entropy']:.2f}"
+        f"percent of {numbers['samples']} samples"
+        + (f" of {numbers['data']}" if numbers["data"] else "")
+        + f", part {numbers['part']}; entropy in nats, evenly spread over classes {numbers['uniform_entropy']:.2f}"
     )
     if numbers["ranking"]:
         print("\nteachers, best first")

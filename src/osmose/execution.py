@@ -196,9 +196,23 @@ def prepare(
             f"schedule plateau needs held-out samples with labels, {recipe.data.name} has none: set data.heldout or data.labelled"
         )
     method.moving(engine.clock())  # a method may refuse a run of this length
+    notes += _long_warmups(engine)
     for note in notes:
         progress.message(f"note: {note}")
     return engine
+
+
+def _long_warmups(engine: Engine) -> list[str]:
+    """A note for each warm-up that the run ends in."""
+    rising: dict[float, list[str]] = {}
+    for name, player in engine.players.items():
+        if player.warmup_epochs >= engine.settings.epochs:
+            rising.setdefault(player.warmup_epochs, []).append(name)
+    return [
+        f"the learning rate of {', '.join(names)} rises for {epochs:g} epochs, and the run ends after {engine.settings.epochs}: "
+        "lower that optimiser's warmup_epochs, or train for longer"
+        for epochs, names in rising.items()
+    ]
 
 
 def _with_modules(section: Any, modules: Modules) -> Any:
@@ -264,20 +278,24 @@ def check(recipe: Recipe) -> None:
         UserError: as `execute` before its first step.
     """
     with torch_settings(recipe):
-        _dry(recipe)
+        _dry(recipe, quiet=True)
 
 
-def _dry(recipe: Recipe) -> tuple[Task, Engine]:
+def _dry(recipe: Recipe, *, quiet: bool) -> tuple[Task, Engine]:
     """A recipe's task and engine, in no folder."""
     fabric = make_fabric(recipe)
     task = gather(recipe, {}, {})
     folder = RunFolder(Path("."), recipe.plain(), owner=False)
-    return task, prepare(recipe, task, folder, fabric, Progress(quiet=True))
+    return task, prepare(recipe, task, folder, fabric, Progress(quiet=quiet))
 
 
-def estimate(recipe: Recipe) -> dict[str, Any]:
+def estimate(recipe: Recipe, *, quiet: bool = True) -> dict[str, Any]:
     """Time, disk and memory that a run would take, from a few steps that are thrown away; nothing but
     `data.cache` is written.
+
+    Args:
+        recipe: what would be run.
+        quiet: do not say the run's notes.
 
     Returns:
         Optimiser steps; seconds of training, with live signals, and of the evaluations between epochs; MiB of the run's folder
@@ -287,7 +305,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         UserError: as `execute`.
     """
     with torch_settings(recipe):
-        task, engine = _dry(recipe)
+        task, engine = _dry(recipe, quiet=quiet)
         kept = [one.kept for one in engine.frozen.values() if one.kept]
         signals = sum(one.need(recipe.views) for one in kept)
         for one in engine.frozen.values():

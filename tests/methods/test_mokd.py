@@ -700,6 +700,38 @@ def test_the_side_of_local_crops_that_a_network_takes_is_named(image, local, pat
     assert other.notes()[0].endswith("; another network may take any size, as CNNs do")
 
 
+def test_local_crops_larger_than_global_ones_are_noted():
+    assert not build(Dino, names=("cnn-xs",), shapes=((1, 12, 12), (1, 12, 12))).notes()
+    (note,) = build(Dino, names=("cnn-xs",), shapes=((1, 12, 12), (1, 16, 16))).notes()
+    assert note == "local crops of 16x16 have more pixels than global ones of 12x12: lower view.local_size"
+
+
+def test_a_dry_run_says_what_a_run_would_note_and_a_warm_up_that_does_not_end_is_noted(grey, capsys):
+    recipe = {**RUN, "data": grey, "student": PAIR, "method": {**MOKD, "cnn_optimiser": {"warmup_epochs": 3}}}
+    for epochs, noted in ((3, 1), (4, 0)):
+        api.estimate({**recipe, "epochs": epochs}, quiet=False)
+        said = capsys.readouterr().err
+        note = "the learning rate of student1, student1/last rises for 3 epochs, and the run ends after 3: lower that"
+        assert said.count(note) == noted
+        assert "are read to evaluate, not to train" in said
+    api.estimate({**recipe, "epochs": 3})
+    assert capsys.readouterr().err == ""
+
+
+def test_images_of_one_class_are_noted(tmp_path, capsys):
+    from PIL import Image
+
+    for part in ("train", "test"):
+        (tmp_path / "photos" / part / "all").mkdir(parents=True)
+        for number in range(20):
+            Image.new("L", (12, 12), number).save(tmp_path / "photos" / part / "all" / f"{number}.png")
+    recipe = {**RUN, "batch_size": 4, "student": PAIR[0], "method": DINO}
+    for labelled, noted in ((True, 1), (False, 0)):
+        data = {"name": f"imagefolder:{tmp_path / 'photos'}", "labelled": labelled}
+        api.estimate({**recipe, "data": data}, quiet=False)
+        assert capsys.readouterr().err.count("are of one class, so numbers read by labels say nothing") == noted
+
+
 def test_crops_keep_their_share_where_a_network_enlarges_images():
     """Global crops are seen as images are when the network is evaluated, local ones are enlarged by as much."""
     if find_spec("timm") is None:

@@ -51,6 +51,7 @@ class Player:
         clip: largest norm of the player's whole gradient; None leaves gradients as they are.
         clip_each: largest norm of each tensor's gradient.
         plateau: reaction to a held-out metric that no longer improves; None for none.
+        warmup_epochs: over which the rate rises.
     """
 
     groups: list[Group]
@@ -58,6 +59,7 @@ class Player:
     clip: float | None = None
     clip_each: float | None = None
     plateau: "Plateau | None" = None
+    warmup_epochs: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +163,7 @@ class Optimiser:
             clip=self.clip,
             clip_each=self.clip_each,
             plateau=self.plateau if self.schedule == "plateau" else None,
+            warmup_epochs=self.warmup_epochs,
         )
 
     def _kind(self) -> Callable[[list[dict[str, object]]], torch.optim.Optimizer]:

@@ -1,6 +1,7 @@
 """Self-distillation without labels: a network learns to answer each view as its slow twin answers the others (DINO)."""
 
 import itertools
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,6 +143,11 @@ class Dino(Method):
             for learner in self.learners
             for look, size in zip(learner.branch.looks, self.sizes, strict=True)
             if look.enlarged
+        ] + [
+            f"local crops of {'x'.join(map(str, size))} have more pixels than global ones of "
+            f"{'x'.join(map(str, self.sizes[0]))}: lower view.local_size"
+            for size in self.sizes[1:]
+            if math.prod(size) > math.prod(self.sizes[0])
         ]
 
     def token_head(self, number: int, seen: Sequence[Sequence[Look]]) -> TOutputs | None:

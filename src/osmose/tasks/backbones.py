@@ -133,6 +133,10 @@ class BackboneTask(NetworkTask):
                 *notes,
                 f"{data.name} is without labels: nothing says how good the features are until some are given",
             ]
+        if data.num_classes == 1:
+            notes.append(
+                f"all images of {data.name} are of one class, so numbers read by labels say nothing: give data.labelled false"
+            )
         if find_spec("sklearn") is None:
             notes.append("the report shows no map of the features: that needs the extra 'study'")
         return [*notes, f"the labels of {data.name} are read to evaluate, not to train"]

@@ -59,7 +59,10 @@ def _test(images: ImageFiles, labels: torch.Tensor, train: DecodedImages) -> Spl
 def _class_names(folder: Path) -> tuple[str, ...]:
     names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
     if not names:
-        raise UserError(f"{folder} has no class folders: put the images into one folder a class")
+        raise UserError(
+            f"{folder} has no class folders: put the images into one folder a class, or, without labels, all into one "
+            "folder in it, with data.labelled false"
+        )
     return names
 
 
