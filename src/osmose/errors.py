@@ -55,7 +55,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
         known: every name that would have been accepted.
     """
     names = sorted(known, key=lambda each: (each.count("."), each))
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    near = get_close_matches(name, names, n=1, cutoff=0.5) or [each for each in names if each.lower() == name.lower()]
     listed = ", ".join(names[:_LISTED]) or "none"
     others = f" and {len(names) - _LISTED} others" if len(names) > _LISTED else ""
     cure = f"did you mean '{near[0]}'?" if near else f"known: {listed}{others}"

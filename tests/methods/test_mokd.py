@@ -962,6 +962,8 @@ def test_a_study_of_pairs_has_a_row_for_each(grey, tmp_path):
         ({"student": PAIR[0], "method": {**DINO, "momentum": 2.0}}, "key 'method.momentum' is 2.0"),
         ({"student": PAIR[0], "method": DINO, "view": {"globals": 1, "locals": 0}}, "a crop needs another"),
         ({"student": PAIR[0], "method": DINO, "data": "cosine"}, "learns from images, and cosine has numbers"),
+        ({"student": "resnet18", "method": DINO}, "unknown model 'resnet18': names begin with their source"),
+        ({"student": PAIR, "method": {**MOKD, "name": "MOKD"}}, "unknown method 'MOKD': did you mean 'mokd'"),
     ],
 )
 def test_mistakes_are_one_line_before_anything_is_written(grey, tmp_path, changes, said):

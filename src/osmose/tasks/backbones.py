@@ -194,6 +194,6 @@ def _headless(name: Any, products: Products, **wanted: Any) -> Network:
             classes=None, num_classes=0,
         )  # fmt: skip
     name = placed(name, products)
-    if not name.startswith(("fresh:", "head:")):
+    if ":" in name and not name.startswith(("fresh:", "head:")):
         name = f"head:{name}"
     return load_model(name, num_classes=0, **wanted)
