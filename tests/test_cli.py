@@ -235,11 +235,6 @@ def test_places_that_cannot_be_written(mistake, short, tmp_path):
         assert mistake("transfer", *short, "--output", place).startswith(f"cannot write {place}: ")
 
 
-def test_students_given_one_by_one_are_all_there(mistake):
-    students = [part for number in range(3) for part in ("--student", "fresh:zoo:cnn-xs")]
-    assert mistake("transfer", "--method", "mokd", *students).startswith("method mokd takes two students, 3 given")
-
-
 def test_another_recipe_in_the_folder_and_fresh(go, mistake, short, tmp_path):
     assert go("transfer", *short, "--output", tmp_path / "run")[0] == 0
     line = mistake("transfer", *short, "--seed", "1", "--output", tmp_path / "run")

@@ -205,16 +205,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--teacher",
-        nargs="+",
-        action="extend",
-        metavar="MODEL",
-        help="zoo:NAME, timm:NAME, file:PATH; several for target partition",
+        "--teacher", nargs="+", metavar="MODEL", help="zoo:NAME, timm:NAME, file:PATH; several for target partition"
     )
     parser.add_argument(
         "--student",
         nargs="+",
-        action="extend",
         metavar="MODEL",
         help="the same; fresh:zoo:NAME for new weights, head:... for a new head; several for methods mokd, mutual and dino",
     )
