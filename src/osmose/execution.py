@@ -204,10 +204,10 @@ def prepare(
 
 def _long_warmups(engine: Engine) -> list[str]:
     """A note for each warm-up that the run ends in."""
-    rising: dict[float, list[str]] = {}
+    rising: dict[float, dict[str, None]] = {}
     for name, player in engine.players.items():
         if player.warmup_epochs >= engine.settings.epochs:
-            rising.setdefault(player.warmup_epochs, []).append(name)
+            rising.setdefault(player.warmup_epochs, {})[name.removesuffix("/last")] = None
     return [
         f"the learning rate of {', '.join(names)} rises for {epochs:g} epochs, and the run ends after {engine.settings.epochs}: "
         "lower that optimiser's warmup_epochs, or train for longer"

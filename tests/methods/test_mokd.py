@@ -711,7 +711,7 @@ def test_a_dry_run_says_what_a_run_would_note_and_a_warm_up_that_does_not_end_is
     for epochs, noted in ((3, 1), (4, 0)):
         api.estimate({**recipe, "epochs": epochs}, quiet=False)
         said = capsys.readouterr().err
-        note = "the learning rate of student1, student1/last rises for 3 epochs, and the run ends after 3: lower that"
+        note = "the learning rate of student1 rises for 3 epochs, and the run ends after 3: lower that"
         assert said.count(note) == noted
         assert "are read to evaluate, not to train" in said
     api.estimate({**recipe, "epochs": 3})
