@@ -543,8 +543,9 @@ def _show_features(numbers: dict[str, Any], console: "Console") -> None:
     """What neighbours and linear classifiers read from each network's features."""
     from osmose.report.backbones import feature_table
 
-    console.print(f"{numbers['student']} taught by {numbers['taught_by']}; {numbers['samples']} test samples")
     columns, rows = feature_table(numbers)
+    of = f"; {numbers['samples']} test samples" if rows else ""
+    console.print(f"{numbers['student']} taught by {numbers['taught_by']}{of}")
     if rows:
         _show_table(console, columns, rows)
     else:

@@ -994,4 +994,8 @@ def test_without_labels_it_trains_and_nothing_is_scored(grey, tmp_path, capsys):
     assert numbers["networks"] == {}
     assert (tmp_path / "run" / "student.safetensors").exists()
     show_transfer(numbers, Console())
-    assert "without labels nothing says how good the features are" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "without labels nothing says how good the features are" in out
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "one run; without labels nothing says how good the features are" in page
+    assert "test samples" not in out + page

@@ -67,7 +67,9 @@ def _subtitle(numbers: Mapping[str, Any]) -> str:
         text += f"; numbers are of {numbers['tokens']} tokens of {numbers['documents']} test documents, after the last epoch"
     if "ratings" in numbers:
         text += f"; numbers are of {numbers['ratings']} test ratings, after the last epoch"
-    if "samples" in numbers:
+    if numbers.get("networks") == {}:
+        text += "; without labels nothing says how good the features are"
+    elif "samples" in numbers:
         text += f"; numbers are of {numbers['samples']} test samples, after the last epoch"
     return text
 
