@@ -24,15 +24,7 @@ def feature_tiles(numbers: Mapping[str, Any]) -> list[Tile]:
 
 def feature_table(numbers: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows: for each network the accuracies that are read from its features, before and after."""
-    columns = [
-        "",
-        "20 neighbours, before",
-        "after",
-        "10 neighbours",
-        "30 neighbours",
-        "linear classifier, before",
-        "after",
-    ]
+    columns = ["", "20 nearest, before", "after", "10 nearest", "30 nearest", "linear probe, before", "after"]
     keys = (
         "neighbours_before", "neighbours_after", "neighbours_10_after", "neighbours_30_after", "probe_before", "probe_after",
     )  # fmt: skip
@@ -51,7 +43,7 @@ def feature_sections(
     if not networks:
         return []
     columns, rows = feature_table(numbers)
-    text = "Test accuracy, read from features that no label was used for."
+    text = "Test accuracy by votes of the nearest neighbours, and by a linear classifier, on features that no label was used for."
     sections = [Section("What the features tell", text, columns=columns, rows=rows)]
     if maps:
         labels = maps["labels"].tolist()
