@@ -99,16 +99,15 @@ def whose(pair: str) -> list[tuple[str, int]]:
 
 def apart(pairs: Mapping[str, Mapping[str, Runs]], method: str) -> None:
     """A row a network and other method: its accuracies less those by a method in which it does not hear its partner."""
-    for said, key in READ.items():
+    networks = [(pair, number, network) for pair in pairs for number, network in enumerate(whose(pair), start=1)]
+    for said in READ:
         own: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
-        for pair, methods in pairs.items():
-            for number, network in enumerate(whose(pair), start=1):
-                own[network] |= of(methods.get(method, {}), f"networks_student{number}_{key}")
-        for pair, methods in pairs.items():
-            for number, network in enumerate(whose(pair), start=1):
-                for other in (one for one in methods if one != method):
-                    less = difference(of(methods[other], f"networks_student{number}_{key}"), own[network])
-                    print(f"| {network[0]} ({number}) of {pair} | {said} | {other} | {less} |")
+        for pair, number, network in networks:
+            own[network] |= of(pairs[pair].get(method, {}), COLUMNS[f"{said} {number}"])
+        for pair, number, network in networks:
+            for other in (one for one in pairs[pair] if one != method):
+                less = difference(of(pairs[pair][other], COLUMNS[f"{said} {number}"]), own[network])
+                print(f"| {network[0]} ({number}) of {pair} | {said} | {other} | {less} |")
 
 
 def distances(pair: str, methods: dict[str, Runs]) -> None:
@@ -136,11 +135,11 @@ def read(folders: Iterable[Path]) -> dict[str, dict[str, Runs]]:
     return pairs
 
 
-def main(folders: Sequence[Path], base: str, asked_of: Sequence[str], deaf: str | None = None) -> None:
+def main(folders: Sequence[Path], base: str, asked_of: Sequence[str], deaf: Sequence[str] = ()) -> None:
     """Print the tables as Markdown."""
     pairs = read(folders)
     methods = {method for found in pairs.values() for method in found}
-    for name in (base, *asked_of, *([deaf] if deaf else [])):
+    for name in (base, *asked_of, *deaf):
         if name not in methods:
             sys.exit(f"there is no method {name}: give one of {', '.join(sorted(methods))}")
     print(f"| pair | method | seeds | {' | '.join(f'{column}; less {base}' for column in COLUMNS)} |")
@@ -150,9 +149,9 @@ def main(folders: Sequence[Path], base: str, asked_of: Sequence[str], deaf: str 
     print("\n| network | method | pixels, layer by layer |\n| --- | --- | --- |")
     for pair, found in pairs.items():
         distances(pair, found)
-    if deaf:
-        print(f"\n| network | read by | method | less {deaf} |\n| --- | --- | --- | ---: |")
-        apart(pairs, deaf)
+    for method in deaf:
+        print(f"\n| network | read by | method | less {method} |\n| --- | --- | --- | ---: |")
+        apart(pairs, method)
     if asked_of:
         columns = (
             "network | partner from | its accuracy | agreement | its own partner's less this | that method's own two"
@@ -170,6 +169,6 @@ if __name__ == "__main__":
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--less", default="alone")
     parser.add_argument("--agreement", nargs="*", default=())
-    parser.add_argument("--apart", metavar="METHOD")
+    parser.add_argument("--apart", nargs="*", default=())
     options = parser.parse_args()
     main(options.folders, options.less, options.agreement, options.apart)

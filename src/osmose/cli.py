@@ -541,7 +541,7 @@ def _show_ratings(numbers: dict[str, Any], console: "Console") -> None:
 
 def _show_features(numbers: dict[str, Any], console: "Console") -> None:
     """What neighbours and linear classifiers read from each network's features."""
-    from osmose.report.backbones import feature_table
+    from osmose.report.backbones import NOTHING_READ, feature_table
 
     columns, rows = feature_table(numbers)
     of = f"; {numbers['samples']} test samples" if rows else ""
@@ -549,7 +549,7 @@ def _show_features(numbers: dict[str, Any], console: "Console") -> None:
     if rows:
         _show_table(console, columns, rows)
     else:
-        console.print("without labels nothing says how good the features are")
+        console.print(NOTHING_READ)
     if "agreement_after" in numbers:
         before, after = numbers["agreement_before"], numbers["agreement_after"]
         console.print(f"neighbours of the networks agree on {after:.2f} %, before on {before:.2f} %")

@@ -207,7 +207,8 @@ def _long_warmups(engine: Engine) -> list[str]:
     rising: dict[float, dict[str, None]] = {}
     for name, player in engine.players.items():
         if player.warmup_epochs >= engine.settings.epochs:
-            rising.setdefault(player.warmup_epochs, {})[name.removesuffix("/last")] = None
+            whole, _, _ = name.partition("/")  # what is in front of "/" shares its optimiser's settings
+            rising.setdefault(player.warmup_epochs, {})[whole] = None
     return [
         f"the learning rate of {', '.join(names)} rises for {epochs:g} epochs, and the run ends after {engine.settings.epochs}: "
         "lower that optimiser's warmup_epochs, or train for longer"

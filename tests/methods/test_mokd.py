@@ -39,6 +39,7 @@ from osmose.models.layout import Layout
 from osmose.recipe import resolve
 from osmose.tasks.backbones import _headless
 
+needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="needs the extra 'vision'")
 CLOCK = Clock(step=0, steps_per_epoch=2, epochs=4, batch_size=6)
 PIXELS = torch.randint(0, 256, (6, 1, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 SMALL = {"outputs": 13, "mlp_head": MLPHead(hidden=9, bottleneck=5)}
@@ -246,10 +247,9 @@ def test_centres_and_twins_after_a_step():
         assert not learner.sums.any()
 
 
+@needs_timm
 def test_a_t_head_sees_no_token_in_front():
     """Of a transformer with a class token the places, and what its classifier would read is the class token."""
-    if find_spec("timm") is None:
-        pytest.skip("needs the extra 'vision'")
     name = "fresh:timm:test_vit,img_size=12,patch_size=4,dynamic_img_size=true"
     vit = load_model(name, num_classes=0, channels=1)
     method = Mokd(Backbones([vit, network("cnn-xs")]), {}, **SMALL, t_head=T_HEAD)
@@ -674,10 +674,9 @@ def test_local_crops_that_a_network_cannot_take_are_resized():
     method(batch(), CLOCK)
 
 
+@needs_timm
 @pytest.mark.parametrize(("image", "local", "patch", "nearest"), [(32, 14, 4, 12), (96, 41, 8, 40), (96, 41, 16, 48)])
 def test_the_side_of_local_crops_that_a_network_takes_is_named(image, local, patch, nearest):
-    if find_spec("timm") is None:
-        pytest.skip("needs the extra 'vision'")
     name = f"fresh:timm:test_vit,img_size={image},patch_size={patch},dynamic_img_size=true"
     local_size = Crops().sizes((image, image))[1]
     assert local_size == (local, local)
@@ -695,9 +694,11 @@ def test_the_side_of_local_crops_that_a_network_takes_is_named(image, local, pat
     method = Dino(Backbones([fixed]), {}, **SMALL)
     method.fit_to(shapes, torch.arange(6))
     assert method.notes()[0].endswith("timm's transformers take smaller ones with dynamic_img_size=true")
-    other = Dino(Backbones([network("mixer-s,patch=1")]), {}, **SMALL)
-    other.fit_to([(1, 12, 12), (1, 8, 8)], torch.arange(6))
-    assert other.notes()[0].endswith("; another network may take any size, as CNNs do")
+
+
+def test_a_network_that_takes_one_size_only_has_no_nearest_side():
+    (note,) = build(Dino, names=("mixer-s,patch=1",)).notes()
+    assert note.endswith("; another network may take any size, as CNNs do")
 
 
 def test_local_crops_larger_than_global_ones_are_noted():
@@ -732,10 +733,9 @@ def test_images_of_one_class_are_noted(tmp_path, capsys):
         assert capsys.readouterr().err.count("are of one class, so numbers read by labels say nothing") == noted
 
 
+@needs_timm
 def test_crops_keep_their_share_where_a_network_enlarges_images():
     """Global crops are seen as images are when the network is evaluated, local ones are enlarged by as much."""
-    if find_spec("timm") is None:
-        pytest.skip("needs the extra 'vision'")
     network = load_model("fresh:timm:test_vit,dynamic_img_size=true", num_classes=0, channels=1)
     (height, _), patch = network.preprocessing.size, network.body.patch_embed.patch_size[0]
     seen = looks(network, [(1, 30, 30), (1, 15, 15)])

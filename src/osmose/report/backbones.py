@@ -8,6 +8,8 @@ from torch import Tensor
 from osmose.report.charts import clouds, curves
 from osmose.report.page import Figure, Section, Tile
 
+NOTHING_READ = "without labels nothing says how good the features are"
+
 
 def feature_tiles(numbers: Mapping[str, Any]) -> list[Tile]:
     """The numbers that are read first."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from osmose.errors import UserError
 from osmose.files import write_atomically
-from osmose.report.backbones import feature_sections, feature_tiles
+from osmose.report.backbones import NOTHING_READ, feature_sections, feature_tiles
 from osmose.report.charts import bars, curves, embed, parts, picture
 from osmose.report.page import Figure, Sample, Section, Tile, page
 from osmose.report.ratings import rating_scores, rating_tiles
@@ -68,7 +68,7 @@ def _subtitle(numbers: Mapping[str, Any]) -> str:
     if "ratings" in numbers:
         text += f"; numbers are of {numbers['ratings']} test ratings, after the last epoch"
     if numbers.get("networks") == {}:
-        text += "; without labels nothing says how good the features are"
+        text += f"; {NOTHING_READ}"
     elif "samples" in numbers:
         text += f"; numbers are of {numbers['samples']} test samples, after the last epoch"
     return text
